@@ -41,6 +41,8 @@ from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.wire import Pack
 
 PLACE = ".amini-build"
+KEEP = "/opt/amini/keep"
+"""Where an image has what package managers of other languages fetch."""
 OVERLAY_LIMIT = 48 * MIB
 _FAILURES_SHOWN = 5
 _REPORT, _OVERLAY, _BUNDLE = f"{PLACE}/report.json", f"{PLACE}/overlay.tar", f"{PLACE}/certificates.pem"
@@ -83,7 +85,7 @@ def build_job(
     copy of uv's program: no build can change that of another.
     """
     needs, settings = work.needs, work.settings
-    keep = python.rpartition("/bin/")[0]
+    keep = python.rpartition("/bin/")[0] if python.startswith(str(work.request.cache)) else KEEP
     plan = {
         "setup": settings.setup,
         "commands": needs.ecosystem.commands if needs.ecosystem else None,

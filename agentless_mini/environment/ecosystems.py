@@ -125,8 +125,6 @@ def tools(runner: Runner, path: str) -> tuple[Path, ...]:
     if found.name == "rustup":
         asked = (found, "which", ROWS[runner].check[0])
         done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)  # noqa: S603 - on the user's PATH
-        if done.returncode:
-            return ()
-        found = Path(done.stdout.strip())
+        found = Path(done.stdout.strip() or "/usr")
     home = found.parent.parent
     return () if found.is_relative_to("/usr") or home == Path("/") else (home,)

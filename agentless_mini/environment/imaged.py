@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import CARRIED, BoxUser, Environment, Job, JobResult, PackedTree, Place, Step
+from agentless_mini.domain import CARRIED, BoxUser, Environment, Job, JobResult, PackedTree, Place, Step, starting
 from agentless_mini.environment.activated import COPIED, PLAIN_PATH, USUAL, Activated, find_environment
 from agentless_mini.environment.build import (
+    KEEP,
     VERSION,
     Way,
     build_job,
@@ -58,7 +59,7 @@ _COPY = """
 import os, shutil, sys
 source, copy = sys.argv[1:]
 shutil.copytree(source, copy, symlinks=True)
-for entry in os.scandir(copy + "/bin"):
+for entry in os.scandir(copy + "/bin") if os.path.isdir(copy + "/bin") else ():
     data = open(entry.path, "rb").read() if entry.is_file(follow_symlinks=False) else b""
     if data.startswith(b"#!" + source.encode()):
         open(entry.path, "wb").write(data.replace(source.encode(), copy.encode(), 1))
@@ -179,29 +180,36 @@ class _Images(Way):
         usual = [path for path in (*USUAL, *on_path, *own) if path.startswith("/")]
         if await asyncio.to_thread(has_any, self.client, self.base.id, usual):
             with suppress(EnvironmentFailed):  # it may be too old, or lack ctypes
-                return await self._found(work, await self._with_own(work))
-        return await self._found(work, await asyncio.to_thread(carry, self.client, self.base), (CARRIED,))
+                return await self._found(work, await self._with_own(work, self.base.id))
+        lent = await asyncio.to_thread(carry, self.client, self.base)
+        return await self._found(work, await self._with_own(work, lent), (CARRIED,))
 
-    async def _with_own(self, work: Work) -> str:
-        """Return the user's image, with a copy of a virtual environment that it has where boxes have their tree."""
+    async def _with_own(self, work: Work, own_image: str) -> str:
+        """Return the user's image, with a copy of what it has where boxes have their tree.
+
+        That is a virtual environment, or packages of npm, which node finds at the root too.
+        """
         folder = self.base.folder.rstrip("/")
-        for own in (f"{folder}/.venv", f"{folder}/venv") if folder else ():
-            if not await asyncio.to_thread(has_any, self.client, self.base.id, (f"{own}/bin/python",)):
+        places = {f"{folder}/{name}": (COPIED, f"{folder}/{name}/bin/python") for name in (".venv", "venv")}
+        places[f"{folder}/node_modules"] = ("/node_modules", CARRIED)
+        for own, (copy, python_there) in places.items() if folder else ():
+            mark = python_there if copy == COPIED else own
+            if not await asyncio.to_thread(has_any, self.client, own_image, (mark,)):
                 continue
-            name = f"amini-env:own-{self.base.id[-32:]}"
+            name = f"amini-env:own-{own_image[-32:]}"
             if kept := await asyncio.to_thread(find_image, self.client, name):
                 return kept.id
             tree = PackedTree((await work.pack()).digest, f"{COPIED}-tree")
             limits = replace(work.settings.limits(), seconds=work.settings.build_seconds)
-            for python in ("python3", f"{own}/bin/python"):
-                step = Step((python, "-I", "-c", _COPY, own, COPIED), seconds=limits.seconds)
-                job = Job(Environment(self.base.id, python, BoxUser.ROOT), tree, (), (step,), limits)
+            for python in ("python3", python_there):
+                step = Step((*starting(python), "-I", "-c", _COPY, own, copy), seconds=limits.seconds)
+                job = Job(Environment(own_image, python, BoxUser.ROOT), tree, (), (step,), limits)
                 with suppress(EnvironmentFailed):  # the other Python may start a box
                     path = self.base.path or PLAIN_PATH
                     _, image = await self.sandbox.build(job, name, path, _is_copied)
                     if image:
                         return image
-        return self.base.id
+        return own_image
 
     async def _found(self, work: Work, image: str, pythons: tuple[str, ...] = ()) -> Activated:
         tree = PackedTree((await work.pack()).digest, self.folder)
@@ -232,7 +240,7 @@ class _Images(Way):
         built = usable(result, work, slot)
         made = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
         if other:
-            made.variables = other.variables_in(python.rpartition("/bin/")[0])
+            made.variables = other.variables_in(KEEP)
             ways = [made]
         elif own:
             pythons = (base.python,) if base.python == CARRIED else ()

@@ -20,7 +20,6 @@ _VALUED = frozenset(
 )
 _KEPT = re.compile(r"--(?:experimental|import|require|loader|conditions|ui|config|extension|no-warnings)[\w-]*(?:=.*)?")
 _NOT_PROJECTS = re.compile(r"(?:^|/)(?:node_modules|vendor|testdata|fixtures?|__fixtures__|examples?|tests?)/")
-_GRADLE_KOTLIN = "build.gradle.kts"
 
 
 def detected(snapshot: Snapshot) -> Harness | None:
@@ -40,7 +39,7 @@ def detected(snapshot: Snapshot) -> Harness | None:
 
 def _is_root(snapshot: Snapshot, runner: Runner) -> bool:
     """Tell whether a tree, or one folder of its top, is a project of the runner."""
-    names = {ROWS[runner].root, *([_GRADLE_KOTLIN] if runner is Runner.GRADLE else [])}
+    names = {ROWS[runner].root, f"{ROWS[runner].root}.kts"}
     if runner is Runner.RSPEC:
         names |= {".rspec", "Rakefile", "spec/spec_helper.rb"}
     paths = snapshot.by_path()

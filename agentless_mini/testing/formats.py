@@ -35,7 +35,6 @@ Parts = Mapping[str, bytes]
 _LEVEL = re.compile(r"^(?P<indent> *)(?P<not>not )?ok\b(?: +(?P<number>\d+))?(?: +-)?(?P<name>[^\n]*)$")
 _PLAN = re.compile(r"^( *)1\.\.(\d+)\s*(#.*)?$")
 _DIRECTIVE = re.compile(r"(?<!\\)# *(skip|todo)\S*.*$", re.IGNORECASE)
-_BAIL = re.compile(r"^Bail out!")
 _FIELD = re.compile(r"^\s+(duration_ms|error|name|stack|message|failureType|type): ?(.*)$")
 _STACK = re.compile(r"\(?(?:file://)?(/[^\s():]+|[\w./-]+\.\w+):(\d+)(?::\d+)?\)?")
 _KIND = re.compile(
@@ -46,13 +45,12 @@ _KIND = re.compile(
 
 def read_tap(parts: Parts) -> list[Reported] | None:
     """Read the Test Anything Protocol, with subtests: those end before the test that they are of."""
-    found: list[Reported] = []
     inner: dict[int, list[Reported]] = {}
     plans: dict[int, int] = {}
     lines = parts.get("out", b"").decode("utf-8", "replace").split("\n")
     counts: dict[int, int] = {}
     for place, line in enumerate(lines):
-        if _BAIL.match(line):
+        if line.startswith("Bail out!"):
             return None
         if plan := _PLAN.match(line):
             plans[len(plan[1])] = int(plan[2])

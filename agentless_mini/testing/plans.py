@@ -53,7 +53,6 @@ STARTUP = 30.0  # seconds that a step has beyond what its tests may take
 FILE_TESTS = 10  # a file counts for the time of so many tests
 FEW_TESTS = 3  # the same where a test that hangs takes its file's time
 PROGRAMS = ("amini_run", "amini_record", "amini_pytest", "amini_unittest")
-REPORTING = ("amini_report",)
 KEY = "AMINI_KEY"
 """The variable with the key of a record, which the driver keeps from the tests."""
 # Starts the driver from files that have the digest which it is told: no earlier step of the box has changed them.
@@ -272,7 +271,7 @@ class Planner:
             "canaries": self.canaries if row and row.canary else 0,
             "seed": f"{self.seed} {number}",
         }
-        return self._driven(plan, cases, seconds, _programs(REPORTING))
+        return self._driven(plan, cases, seconds, _programs(("amini_report",)))
 
     def _grouped(
         self, files: Iterable[str], row: RunnerRow | None, apart: Container[str]

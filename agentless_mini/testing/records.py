@@ -209,10 +209,9 @@ def _events(data: bytes, key: str) -> Iterator[Mapping[str, Any]]:
 
 # --- what runners of other languages report ---------------------------------------------------------------------------
 
-_CUT = "What its runner reported is not whole"
+_CUT, _HUNG = "What its runner reported is not whole", "It took too long"
 _NO_END = "Tests of ours at the end of its file did not run"
 _NO_FAILURE = "Its process ended with status {}, though no test failed"
-_HUNG = "It took too long"
 
 
 def read_runs(data: bytes, key: str, format_name: str) -> Record:

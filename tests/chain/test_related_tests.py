@@ -275,3 +275,17 @@ def test_any_text_is_a_file_of_some_tree(one: str, other: str) -> None:
     found = related_tests(snapshot, touched, SILENT)
     assert found == related_tests(snapshot, touched[::-1], SILENT)
     assert set(found) <= {"tests/test_a.py", "tests/test_b.py"}
+
+
+def test_tests_of_another_language_are_related_by_words_where_imports_tell_nothing() -> None:
+    texts = {
+        "src/cart.js": "exports.total = 1",
+        "test/cart.test.js": "test('adds', () => {})",
+        "test/tax.test.js": "it('total', () => {})",
+        "test/setup.test.js": "exports.nothing = 1",
+        "tests/data.json": "{}",
+    }
+    entries = (SourceFile(path, "100644", FileKind.TEXT, text.encode()) for path, text in texts.items())
+    snapshot = Snapshot("shop", "c" * 40, "d" * 64, tuple(entries))
+    assert related_tests(snapshot, ["src/cart.js"], Issue("the total")) == ("test/cart.test.js", "test/tax.test.js")
+    assert related_tests(snapshot, ["src/cart.js"], SILENT) == ("test/cart.test.js", "test/tax.test.js")

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -167,4 +168,32 @@ def test_an_image_for_another_machine_has_to_have_a_python(bare: str) -> None:
         with pytest.raises(EnvironmentFailed, match=r"another machine \(mips\).*add a Python to it"):
             carry(client, Image("sha256:0", machine="mips"))
     finally:
+        client.close()
+
+
+@pytest.mark.thorough
+def test_an_image_of_node_runs_tests_with_its_own_packages(bare: str, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not here")
+    program, name = Path(node).resolve(), "amini-test-node:1"
+    (tmp_path / "index.js").write_text("exports.one = 1;\n")
+    files = {"/bin/sh": Path("/bin/sh"), "/bin/node": program, "/app/node_modules/dep/index.js": tmp_path / "index.js"}
+    client = connect(1)
+    try:
+        build(client, files | libraries([Path("/bin/sh"), program]), f"{name}-made")
+        client.api.tag(f"{name}-made", "amini-test-node", "1")
+        made = client.api.create_container(f"{name}-made", ["none"])["Id"]
+        client.api.commit(made, repository="amini-test-node", tag="1", changes=["WORKDIR /app", "ENV PATH=/bin"])
+        client.api.remove_container(made)
+        asked = request(tree({"package.json": "{}", "a.test.js": "require('dep')"}), tmp_path, Runner.NODE)
+        step = Step(("node", "-e", "console.log(require('dep').one)"))
+        result, place = run_there(asked, settings(image=name), step)
+        assert result.steps[0].output.text() == "1\n"
+        assert place.place.environment.python == CARRIED
+        assert isinstance(place.place.tree, PackedTree)
+        assert place.place.tree.folder == "/app"
+    finally:
+        for one in (place.identity, name, f"{name}-made"):
+            client.api.remove_image(one, force=True)
         client.close()

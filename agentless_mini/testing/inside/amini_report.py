@@ -192,7 +192,7 @@ class Run:
         """Start the runner, see it to its end, and take what it prints."""
         environment = dict(os.environ, CI="1", NO_COLOR="1", FORCE_COLOR="0")
         bins = [os.path.join(place, "node_modules", ".bin") for place in dict.fromkeys([self.cwd, self.root])]
-        environment["PATH"] = os.pathsep.join([*bins, environment.get("PATH", os.defpath)])
+        environment["PATH"] = os.pathsep.join([*bins, "/node_modules/.bin", environment.get("PATH", os.defpath)])
         home = os.path.dirname(self.folder)
         for name, value in self.plan["env"]:
             if value.startswith("?"):  # an option of node's, if it knows that
