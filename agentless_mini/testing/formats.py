@@ -17,6 +17,9 @@ _CLASSES = (".java", ".kt", ".groovy", ".php")  # of files that are called as th
 MOST_TEXT = 2000
 MOST_RESULTS = 50_000
 MOST_DEPTH = 100
+MOST_ID = 4000
+MOST_NAME = 1000
+MOST_LINES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,12 @@ class Reported:
 Parts = Mapping[str, bytes]
 """What a process reported: "out" and "err" were printed, "report0" and on are files."""
 _LEVEL = re.compile(r"^(?P<indent> *)(?P<not>not )?ok\b(?: +(?P<number>\d+))?(?: +-)?(?P<name>[^\n]*)$")
-_PLAN = re.compile(r"^( *)1\.\.(\d+)\s*(#.*)?$")
+_PLAN = re.compile(r"^( *)1\.\.(\d{1,9})\s*(#.*)?$")
 _DIRECTIVE = re.compile(r"(?<!\\)# *(skip|todo)\S*.*$", re.IGNORECASE)
 _FIELD = re.compile(r"^\s+(duration_ms|error|name|stack|message|failureType|type): ?(.*)$")
-_STACK = re.compile(r"\(?(?:file://)?(/[^\s():]+|[\w./-]+\.\w+):(\d+)(?::\d+)?\)?")
+_STACK = re.compile(r"(?<![^\s():])(?:file://)?(/[^\s():]+|[\w./-]+\.\w+):(\d+)")
 _KIND = re.compile(
-    r"^(?:Uncaught )?([A-Za-z_$][\w$.:\\]*(?:Error|Exception|Failure|Failed|NotMet\w*))\b(?: \[\w+\])?:? ?(.*)",
+    r"^(?:Uncaught )?((?:[A-Za-z_$][\w$.:\\]*)?(?:Error|Exception|Failure|Failed|NotMet\w*))\b(?: \[\w+\])?:? ?(.*)",
     re.DOTALL,
 )
 
@@ -47,24 +50,29 @@ def read_tap(parts: Parts) -> list[Reported] | None:
     """Read the Test Anything Protocol, with subtests: those end before the test that they are of."""
     inner: dict[int, list[Reported]] = {}
     plans: dict[int, int] = {}
-    lines = parts.get("out", b"").decode("utf-8", "replace").split("\n")
+    lines = iter(parts.get("out", b"").decode("utf-8", "replace").split("\n"))
     counts: dict[int, int] = {}
-    for place, line in enumerate(lines):
+    handled, line = 0, next(lines, None)
+    while line is not None:
         if line.startswith("Bail out!"):
             return None
         if plan := _PLAN.match(line):
             plans[len(plan[1])] = int(plan[2])
         match = _LEVEL.match(line)
+        line = next(lines, None)
         if match is None or (depth := len(match["indent"])) > 4 * MOST_DEPTH:
             continue
         below = [one for level in sorted(inner) if level > depth for one in inner.pop(level)]
         counts = {level: count for level, count in counts.items() if level <= depth}
         counts[depth] = counts.get(depth, 0) + 1
-        fields = _fields(lines, place + 1, depth)
+        fields, line = _fields(lines, line, depth)
         own = _of_tap(match, fields)
         kept = [replace(one, way=(*own.way, *one.way)) for one in below]
         if fields.get("failureType") != "subtestsFailed" and fields.get("type") != "suite":
             kept.append(own)
+        handled += len(kept)
+        if handled > 10 * MOST_RESULTS or counts[depth] > MOST_RESULTS:
+            return None
         inner.setdefault(depth, []).extend(kept)
     found = inner.get(0, [])
     is_whole = plans.get(0) == counts.get(0, 0) and len(found) <= MOST_RESULTS
@@ -74,7 +82,7 @@ def read_tap(parts: Parts) -> list[Reported] | None:
 def _of_tap(match: "re.Match[str]", fields: Mapping[str, str]) -> Reported:
     directive = _DIRECTIVE.search(match["name"])
     name = _DIRECTIVE.sub("", match["name"]).strip()
-    name = re.sub(r"\\([#\\])", r"\1", name) or match["number"] or "test"
+    name = re.sub(r"\\([#\\])", r"\1", name)[:MOST_NAME] or match["number"] or "test"
     outcome = Outcome.FAIL if match["not"] else Outcome.PASS
     if directive:  # what is to be done may fail
         outcome = Outcome.SKIP
@@ -85,24 +93,28 @@ def _of_tap(match: "re.Match[str]", fields: Mapping[str, str]) -> Reported:
     return Reported((name,), outcome, _number(fields.get("duration_ms")) / 1000, fault)
 
 
-def _fields(lines: Sequence[str], start: int, depth: int) -> dict[str, str]:
-    """Return the fields of the block of YAML after a line, as texts; there may be none."""
-    fields: dict[str, str] = {}
-    if start >= len(lines) or lines[start].strip() != "---":
-        return fields
+def _fields(lines: Iterator[str], line: str | None, depth: int) -> tuple[dict[str, str], str | None]:
+    """Return the fields of the block of YAML that begins with a line, as texts, and the line after it."""
+    fields: dict[str, list[str]] = {}
+    if line is None or line.strip() != "---":
+        return {}, line
     name = ""
-    for line in lines[start + 1 : start + 400]:
-        if line.strip() == "..." and len(line) - len(line.lstrip()) == depth + 2:
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if line.strip() and (indent <= depth or (line.strip() == "..." and indent == depth + 2)):
             break
-        match = _FIELD.match(line)
-        if match and len(line) - len(line.lstrip()) == depth + 2:
+        match = _FIELD.match(line) if indent == depth + 2 else None
+        if match:
             name, value = match[1], match[2].strip()
-            fields[name] = "" if value in {"|-", "|", ">-"} else value.strip("'\"")
-        elif re.match(rf" {{{depth + 2}}}\w+:", line):
+            fields[name] = [] if value in {"|-", "|", ">-"} else [value.strip("'\"")]
+        elif indent == depth + 2 and re.match(r" +\w+:", line):
             name = ""
-        elif name:
-            fields[name] += ("\n" if fields[name] else "") + line.strip()
-    return fields
+        elif name and len(fields[name]) < MOST_LINES:
+            fields[name].append(line.strip())
+    else:
+        line = None
+    is_end = line is not None and line.strip() == "..."
+    return {name: "\n".join(text) for name, text in fields.items()}, next(lines, None) if is_end else line
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
@@ -134,10 +146,10 @@ def read_jest(parts: Parts) -> list[Reported] | None:
         return None
     found: list[Reported] = []
     for file in _listed(said["testResults"]):
-        path, tests = _text(file.get("name")), _listed(file.get("assertionResults"))
+        path, tests = _name(file.get("name")), _listed(file.get("assertionResults"))
         for test in tests:
             titles = test.get("ancestorTitles")
-            way = (*filter(None, map(_text, titles if isinstance(titles, list) else ())), _text(test.get("title")))
+            way = (*filter(None, map(_name, titles if isinstance(titles, list) else ())), _name(test.get("title")))
             outcome = _STATUS.get(_text(test.get("status")), Outcome.ERROR)
             messages = test.get("failureMessages")
             words = _text(messages[0]) if isinstance(messages, list) and messages else ""
@@ -157,7 +169,7 @@ def read_rspec(parts: Parts) -> list[Reported] | None:
     found: list[Reported] = []
     for test in _listed(said["examples"]):
         full, title, error = (test.get(name) for name in ("full_description", "description", "exception"))
-        way = tuple(filter(None, (_text(full).removesuffix(_text(title)).strip(), _text(title))))
+        way = tuple(filter(None, (_name(_text(full).removesuffix(_text(title)).strip()), _name(title))))
         fault = None
         if isinstance(error, dict):
             trace = error.get("backtrace")
@@ -181,13 +193,13 @@ def read_go(parts: Parts) -> list[Reported] | None:
         event = _json(line) if line.startswith(b"{") else None
         if event is None:
             continue
-        test, action = _text(event.get("Test")), event.get("Action")
+        test, action = _name(event.get("Test")), _text(event.get("Action"))
         if action == "output":
             said[test] = (said.get(test, "") + _text(event.get("Output")))[-4 * MOST_TEXT :]
         elif action in {"pass", "fail", "skip"}:
             is_over = is_over or not test
             if test and len(found) < MOST_RESULTS:
-                outcome = {"pass": Outcome.PASS, "fail": Outcome.FAIL}.get(str(action), Outcome.SKIP)
+                outcome = {"pass": Outcome.PASS, "fail": Outcome.FAIL}.get(action, Outcome.SKIP)
                 fault = _of_go(said.get(test, "")) if outcome is Outcome.FAIL else None
                 found.append(Reported(tuple(test.split("/")), outcome, _number(event.get("Elapsed")), fault))
     return found if is_over and (found or not parts.get("err")) else None
@@ -203,9 +215,11 @@ def _of_go(said: str) -> Fault:
     return Fault(kind, message[:MOST_TEXT], where[0][1] if where else "", int(where[0][2][:9]) if where else 0)
 
 
-_RUST = re.compile(r"^test (.+?)(?: - should panic)? \.\.\. (?:.*)?\b(ok|FAILED|ignored)\b", re.MULTILINE)
-_RUST_END = re.compile(r"^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored", re.MULTILINE)
-_RUST_FAULT = re.compile(r"^---- (.+?) stdout ----\n(.*?)(?=^---- |^failures:|\Z)", re.MULTILINE | re.DOTALL)
+_RUST_END = re.compile(
+    r"^test result: (?:ok|FAILED)\. (\d{1,9}) passed; (\d{1,9}) failed; (\d{1,9}) ignored", re.MULTILINE
+)
+_RUST_WORD = re.compile(r"\A(ignored)\b|\b(ok|FAILED)\b")
+_RUST_FAULT = re.compile(r"---- (.+) stdout ----")
 _PANIC = re.compile(
     r"panicked at (?:'(?P<old>.*?)', )?(?P<path>[^\s:]+):(?P<line>\d+):\d+:?\n?(?P<new>[^\n]*(?:\n +[^\n]*)*)",
     re.DOTALL,
@@ -215,10 +229,10 @@ _PANIC = re.compile(
 def read_cargo(parts: Parts) -> list[Reported] | None:
     """Read the words of Rust's test harness, whose last line counts the tests."""
     text = parts.get("out", b"").decode("utf-8", "replace")
-    end, tests = list(_RUST_END.finditer(text)), _RUST.findall(text)
+    end, tests = list(_RUST_END.finditer(text)), list(_told_by_rust(text))
     if not end or sum(int(number) for one in end for number in one.groups()) != len(tests):
         return None
-    faults = {name: _of_rust(said) for name, said in _RUST_FAULT.findall(text)}
+    faults = _faults_of_rust(text)
     outcomes = {"ok": Outcome.PASS, "FAILED": Outcome.FAIL}
     return [
         Reported(
@@ -231,8 +245,29 @@ def read_cargo(parts: Parts) -> list[Reported] | None:
     ]
 
 
+def _told_by_rust(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the names of tests, each with the last word of its line: what is before that, the test may have printed."""
+    for line in text.split("\n"):
+        name, dots, rest = line.partition(" ... ")
+        words = _RUST_WORD.findall(rest) if dots and name.startswith("test ") else ()
+        if words:
+            ignored, word = words[0] if words[0][0] else words[-1]
+            yield name[len("test ") :].removesuffix(" - should panic")[:MOST_NAME], ignored or word
+
+
+def _faults_of_rust(text: str) -> dict[str, Fault]:
+    said, name = dict[str, list[str]](), ""
+    for line in text.split("\n"):
+        match = _RUST_FAULT.fullmatch(line)
+        if match or line.startswith("failures:"):
+            name = match[1][:MOST_NAME] if match else ""
+        elif name and len(said.setdefault(name, [])) < MOST_LINES:
+            said[name].append(line)
+    return {name: _of_rust("\n".join(lines)) for name, lines in said.items()}
+
+
 def _of_rust(said: str) -> Fault:
-    match = _PANIC.search(said)
+    match = _PANIC.match(said, max(0, said.find("panicked at ")))
     if match is None:
         return Fault("panic", said.strip()[:MOST_TEXT])
     message = match["old"] if match["old"] is not None else match["new"]
@@ -254,16 +289,18 @@ def read_junit(parts: Parts) -> list[Reported] | None:
         try:
             top: Any = JUnitXml.fromstring(data)
             suites = [top] if isinstance(top, TestSuite) else list(top)
-            found += [one for suite in suites for one in _of_suite(suite, 0)]
+            found += [one for suite in suites for one in _of_suite(suite)]
         except Exception:  # noqa: BLE001 - what a library makes of foreign XML
             return None
     return found if reports and len(found) <= MOST_RESULTS else None
 
 
-def _of_suite(suite: Any, depth: int) -> Iterator[Reported]:  # noqa: ANN401 - junitparser's, which has no types
-    for inner in suite.testsuites() if depth < MOST_DEPTH else ():
-        yield from _of_suite(inner, depth + 1)
-    for case in suite:
+def _of_suite(suite: Any) -> Iterator[Reported]:  # noqa: ANN401 - junitparser's, which has no types
+    from junitparser import TestCase
+
+    for inner in suite.testsuites():
+        yield from _of_suite(inner)
+    for case in suite.iterchildren(TestCase):
         kinds = {type(result).__name__: result for result in case.result}
         outcome, fault = Outcome.PASS, None
         if "Skipped" in kinds or case._elem.get("status") in {"disabled", "notrun"}:
@@ -273,9 +310,9 @@ def _of_suite(suite: Any, depth: int) -> Iterator[Reported]:  # noqa: ANN401 - j
                 text = _text(kinds[name].text)
                 outcome, words = worse, _text(kinds[name].message) or text
                 fault = _fault(_text(kinds[name].type), words, text)
-        file = _text(case._elem.get("file") or suite._elem.get("file"))
-        way = tuple(filter(None, (_text(case.classname), _text(case.name))))
-        yield Reported(way, outcome, _number(case.time), fault, file or _text(case.classname))
+        file = _name(case._elem.get("file") or suite._elem.get("file"))
+        way = tuple(filter(None, (_name(case.classname), _name(case.name))))
+        yield Reported(way, outcome, _number(case.time), fault, file or _name(case.classname))
 
 
 def _is_harmless(data: bytes) -> bool:
@@ -328,10 +365,14 @@ def _text(value: object) -> str:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
+def _name(value: object) -> str:
+    return _text(value[:MOST_NAME]) if isinstance(value, str) else ""
+
+
 def _number(value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     return number if 0 <= number < 1e6 else 0.0
 
@@ -355,10 +396,13 @@ def placed(
     is but one. What is of none of the files is left out.
     """
     stems = {file.rpartition("/")[2].partition(".")[0]: file for file in files}
+    suffixes = tuple({f".{file.rpartition('.')[2]}" for file in files})  # what ends so is a path
     for one in found:
         said = one.file.removeprefix("file://").removeprefix(f"{root}/").removeprefix("./")
         first = one.way[0] if one.way else ""
         file = said if said in files else next((path for path in files if said and path.endswith(f"/{said}")), "")
+        if not file and said.endswith(suffixes):
+            continue
         file = file or names.get(first, "") or stems.get(re.split(r"[.$\\]", said)[-1] if said else "", "")
         file = file or next((path for stem, path in stems.items() if said and (stem in said or said in stem)), "")
         file = file or (files[0] if len(files) == 1 else "")
@@ -371,4 +415,4 @@ def placed(
         is_class = file.endswith(_CLASSES) and stems.get(re.split(r"[.$\\]", way[0] if way else "")[-1]) == file
         way = way[1:] if is_class and len(way) > 1 else way
         if file:
-            yield "::".join((file, *way)), one
+            yield "::".join((file, *way))[:MOST_ID], one

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentless_mini.domain import TOO_BUSY, Case, CaseResult, Ending, Fault, Outcome, StepResult
-from agentless_mini.testing.formats import READERS, placed
+from agentless_mini.testing.formats import MOST_ID, READERS, placed
 from agentless_mini.testing.inside.amini_record import LEFT as LEFT
 from agentless_mini.testing.plans import Task
 
 MOST_LINE = 64 * 1024
-MOST_ID = 4000
 MOST_TEXT = 2000
 MOST_SECONDS = 1e6
 _WORST = (Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT, Outcome.SKIP, Outcome.PASS)
@@ -260,7 +259,7 @@ def _of_run(
         .strip()[-MOST_TEXT // 2 :]
     )
     ours = {f"{file}::{name}": (file, expected) for file, name, expected in event["canaries"]}
-    came = {next((name for name in ours if covers(name, id_)), id_): one.outcome for id_, one in told}
+    came = {_of_file(id_): one.outcome for id_, one in told if _of_file(id_) in ours}
     cut_short = set[str]()
     for id_, (file, expected) in ours.items():
         outcome = came.get(id_)
@@ -273,8 +272,8 @@ def _of_run(
         is_doubted = bool(doubt) and one.outcome is Outcome.PASS
         fault = Fault("", f"{doubt}.") if is_doubted else _inside(one.fault, root)
         outcome = Outcome.ERROR if is_doubted else one.outcome
-        if not any(covers(name, id_) for name in ours):
-            results.append(CaseResult(id_[:MOST_ID], outcome, one.seconds, fault))
+        if _of_file(id_) not in ours:
+            results.append(CaseResult(id_, outcome, one.seconds, fault))
     known = {result.id.partition("::")[0] for result in results}
     for file in files:
         why = problem or (_NO_END if file in cut_short else "")
@@ -282,6 +281,11 @@ def _of_run(
             words = _printed(f"{why}: {said}" if said else f"{why}.")
             results.append(CaseResult(file, Outcome.TIMEOUT if event["hung"] else Outcome.ERROR, 0.0, Fault("", words)))
     return results
+
+
+def _of_file(name: str) -> str:
+    """Return what stands right below its file, of that which a test is in."""
+    return "::".join(name.split("::", 2)[:2])
 
 
 def _inside(fault: Fault | None, root: str) -> Fault | None:

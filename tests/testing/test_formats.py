@@ -73,6 +73,9 @@ LAUGHS = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><testsuite><testcas
         ("tap", {"out": "1..1\nBail out!\nok 1 - a\n"}),
         ("go", {"out": '{"Action":"pass","Package":"x","Test":"TestA"}\n'}),
         ("go", {"out": '{"Action":"fail","Package":"x"}\n', "err": "undefined: Total"}),
+        ("go", {"out": '{"Action":[]}\n'}),
+        ("tap", {"out": f"1..{'9' * 5000}\n"}),
+        ("cargo", {"out": f"test result: ok. {'9' * 5000} passed; 0 failed; 0 ignored\n"}),
     ],
 )
 def test_what_is_not_whole_is_no_report(name: str, parts: dict[str, str]) -> None:
@@ -93,3 +96,51 @@ def test_a_result_is_of_the_file_that_it_names_or_whose_test_it_is() -> None:
     assert ids(Reported(("/repo/a.test.js",), PASS), among=("a.test.js",)) == [], "it has no test"
     ((name, one),) = placed([Reported(("/repo/a.test.js",), FAIL)], ("a.test.js",), {}, "/repo")
     assert (name, one.outcome) == ("a.test.js", ERROR)
+
+
+def many(unit: str) -> str:
+    return unit * (100_000 // len(unit))
+
+
+def test_what_is_made_to_be_read_for_hours_is_read_at_once() -> None:
+    end = "\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n"
+    assert found("cargo", out="test " + many("a ... ") + end) is None
+    assert found("cargo", out=many("---- a\n") + end) is None
+    for panic in ("panicked at '", "panicked at a"):
+        (result,) = found("cargo", out=f"test a ... FAILED\n---- a stdout ----\n{many(panic)}{end}") or [
+            Reported((), PASS)
+        ]
+        assert result.outcome is FAIL
+    assert found("tap", out=many("ok\n  ---\n")) is None
+    deep = (" " * 396 + "ok\n") * 100 + "".join(f"{' ' * level}ok - {'x' * 2000}\n" for level in range(392, -1, -4))
+    (*_, last) = placed(found("tap", out=f"{deep}1..1\n") or (), ("a.lua",), {}, "")
+    assert len(last[0]) < 5000
+    for stack in ("/", "'/", "a.", "(/a"):
+        test = {"title": "a", "status": "failed", "failureMessages": [f"Error\n    at {many(stack)}"]}
+        (result,) = found("jest", report0=json.dumps({"testResults": [{"assertionResults": [test]}]})) or [
+            Reported((), PASS)
+        ]
+        assert result.fault == Fault("Error", "", "", 0)
+
+
+def test_a_number_beyond_all_measure_is_none() -> None:
+    report = {"testResults": [{"assertionResults": [{"title": "a", "status": "passed", "duration": 10**400}]}]}
+    assert found("jest", report0=json.dumps(report)) == [Reported(("a",), PASS)]
+
+
+def test_what_a_failure_prints_is_no_test() -> None:
+    said = "not ok 1 - a\n  ---\n  error: |-\n    ok 7 - b\n    1..9\n  ...\nok 2 - c\n1..2\n"
+    assert found("tap", out=said) == [
+        Reported(("a",), FAIL, 0.0, Fault("", "ok 7 - b\n1..9")),
+        Reported(("c",), PASS),
+    ]
+
+
+def test_each_case_of_nested_suites_is_read_once() -> None:
+    nested = '<testsuite><testsuite><testsuite><testcase name="a"/></testsuite></testsuite></testsuite>'
+    assert found("junit", report0=nested) == [Reported(("a",), PASS)]
+
+
+def test_what_is_of_another_file_is_of_none_of_these() -> None:
+    results = [Reported(("a",), FAIL, file="/repo/src/data.test.js"), Reported(("b",), PASS, file="src/a.test.js")]
+    assert [name for name, _ in placed(results, ("src/a.test.js",), {}, "/repo")] == ["src/a.test.js::b"]
