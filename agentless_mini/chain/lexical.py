@@ -347,12 +347,19 @@ def _bm25(worth: Mapping[str, float], texts: Sequence[_Counted]) -> list[float]:
     return [score / best for score in scores]
 
 
-def alike(issue: Issue, parts: Sequence[str]) -> list[float]:
-    """Return the BM25 score of each part of a text for the issue's words, divided by the best one's: in [0, 1]."""
-    _, wanted = _query(issue.text)
+def alike(issue: Issue, parts: Sequence[str], title_counts: float = 0.0) -> list[float]:
+    """Return the BM25 score of each part of a text for the issue's words, divided by the best one's: in [0, 1].
+
+    `title_counts` is the weight of the same score for the words of the title alone, which is added.
+    """
+    title, wanted = _query(issue.text)
     words = _Vocabulary(wanted)
     counted = [words.counted(part.encode(errors="replace")) for part in parts]
-    return _bm25(_worth(wanted, counted), counted)
+    scores = _bm25(_worth(wanted, counted), counted)
+    if not title_counts:
+        return scores
+    in_title = _bm25(_worth(title, counted), counted)
+    return [score + title_counts * more for score, more in zip(scores, in_title, strict=True)]
 
 
 class _Vocabulary:
