@@ -6,6 +6,7 @@ known: nothing is executed here. How a file's imports are read is in `import_gra
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -48,8 +49,11 @@ def related_tests(
     related = set(by_words[: min(MOST_BY_WORDS, len(tests) // ONE_IN)])
     alike = {file.path: likeness(file.path, touched) for file in tests}
     for scores in (_reach(_graph(snapshot.files), touched), alike, _together(snapshot, touched)):
-        found = sorted((path for path in alike if scores.get(path, 0.0) > 0), key=lambda path: (-scores[path], path))
-        fused |= {path: fused.get(path, 0.0) + 1 / (FUSION + place) for place, path in enumerate(found, 1)}
+        found = {path: -scores[path] for path in alike if scores.get(path, 0.0) > 0}
+        order = sorted(found.values())
+        for path, score in found.items():  # equals share the mean of their places
+            place = (bisect_left(order, score) + bisect_right(order, score) + 1) / 2
+            fused[path] = fused.get(path, 0.0) + 1 / (FUSION + place)
         related.update(found)
     return tuple(sorted(related, key=lambda path: (-fused[path], path)))
 

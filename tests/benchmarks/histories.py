@@ -91,7 +91,7 @@ def selected(
     snapshot: Snapshot,
     sources: Sequence[str],
     issue: Issue,
-    reach: Callable[[ImportGraph, Collection[str]], dict[str, float]],
+    reach: Callable[..., dict[str, float]],
 ) -> tuple[str, ...]:
     """Return the related tests as they come with this use of the import graph."""
     own, related_tests._reach = related_tests._reach, reach
