@@ -132,7 +132,7 @@ def is_test_path(path: str) -> bool:
     folder of sources is above it; `src/test` is Maven's.
     """
     *folders, name = path.split("/")
-    if {"tests", "__tests__", "testdata"}.intersection(folders) or path.startswith(("test/", "spec/")):
+    if {"tests", "__tests__", "testdata"}.intersection(folders) or path.startswith("test/"):
         return True
     if path.endswith(".py"):
         named = path == "test.py" or name in {"conftest.py", "tests.py"}
