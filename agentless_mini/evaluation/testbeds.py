@@ -41,7 +41,7 @@ from agentless_mini.errors import BuildFailed, GradingFailed, printable
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.images import Images, PulledImages
 from agentless_mini.evaluation.ports import Grade, Testbeds
-from agentless_mini.evaluation.tree import FOLDER, read_tree
+from agentless_mini.evaluation.tree import read_tree
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox.daemon import Image, capacity, connect, daemon_name, find_image
 from agentless_mini.sandbox.docker import DockerSandbox
@@ -125,7 +125,7 @@ class _DockerTestbeds:
             finally:
                 await uninterrupted(testbed.aclose())
 
-    async def with_pytest(self, base: Image, python: str, day: str) -> tuple[str, str]:
+    async def with_pytest(self, base: Image, python: str, day: str, place: ImageTree) -> tuple[str, str]:
         """Return the name and the id of the image with the pytest of a day in it. `python` starts containers there.
 
         It is built once however many ask for it, with the network and the user's package index, and kept by the daemon.
@@ -137,7 +137,9 @@ class _DockerTestbeds:
             found = await asyncio.to_thread(find_image, self.client, name)
             if found is not None:
                 return name, found.id
-            job = _installing(find_index(self.settings.variables), Environment(base.id, python, BoxUser.ROOT), wanted)
+            job = _installing(
+                find_index(self.settings.variables), Environment(base.id, python, BoxUser.ROOT), wanted, place
+            )
             result, image = await self.sandbox.build(
                 job, name, base.path or PLAIN_PATH, lambda done: not done.refusal and done.steps[0].succeeded
             )
@@ -166,7 +168,7 @@ class _DockerTestbed:
     def opening(self, snapshot: Snapshot) -> Opening | NoBoxes:
         """Return how the tests are run. Where the image lacks pytest, one is derived from it when they are opened."""
         settings, sandbox = self.shared.settings.sandbox, self.shared.sandbox
-        harness = harness_of(snapshot, settings.test_command)
+        harness = harness_of(snapshot, settings.test_command or self.instance.test_command)
 
         async def open_boxes(watch: Watch) -> Boxes | NoBoxes:
             watch(PhaseStarted(Phase.ENVIRONMENT))
@@ -174,7 +176,7 @@ class _DockerTestbed:
                 ready = await self._ready(harness.runner, watch)
             except BuildFailed as error:
                 return NoBoxes(str(error))
-            place = Place(ready.environment, ImageTree(FOLDER))
+            place = Place(ready.environment, ImageTree(self.instance.folder))
             own = replace(harness, variables=(*harness.variables, *ready.variables))
             return Boxes(sandbox, place, own, snapshot, watch, settings.limits(), settings.case_seconds)
 
@@ -199,7 +201,7 @@ class _DockerTestbed:
         if found.problem and runner is Runner.PYTEST:
             watch(Note(f"The image of {name} has no pytest: it is installed in a copy of it."))
             python, day = found.environment.python, self.instance.created
-            derived, identity = await self.shared.with_pytest(self.image, python, day)
+            derived, identity = await self.shared.with_pytest(self.image, python, day, ImageTree(self.instance.folder))
             await self.shared.images.note_derived(self.instance.image, derived)
             found = await self._activated(identity, runner)
         if found.problem:
@@ -214,7 +216,7 @@ class _DockerTestbed:
             self.used.add(image)
             self.shared.users[image] += 1
         return await activate(
-            self.shared.sandbox, image, ImageTree(FOLDER), runner, self.shared.settings.sandbox.limits()
+            self.shared.sandbox, image, ImageTree(self.instance.folder), runner, self.shared.settings.sandbox.limits()
         )
 
 
@@ -229,11 +231,11 @@ def wanted_pytest(day: str) -> str:
     return next((wanted for came, wanted in _MAJORS if day < came), "pytest")
 
 
-def _installing(index: Index, environment: Environment, wanted: str) -> Job:
+def _installing(index: Index, environment: Environment, wanted: str, place: ImageTree) -> Job:
     variables = {**dict(index.variables()), "PIP_ROOT_USER_ACTION": "ignore", "PIP_NO_CACHE_DIR": "1"}
     if index.certificates:
-        variables |= dict.fromkeys(CERTIFICATES, f"{FOLDER}/{_BUNDLE}")
+        variables |= dict.fromkeys(CERTIFICATES, f"{place.folder}/{_BUNDLE}")
     command = ("bash", "-c", f"{ACTIVATE} && python -m pip install '{wanted}'")
     step = Step(command, seconds=600.0, variables=tuple(sorted(variables.items())))
     limits = BoxLimits(memory=4096 * MIB, pids=1024, disk=2048 * MIB, seconds=605.0)
-    return Job(environment, ImageTree(FOLDER), index.placed(_BUNDLE), (step,), limits)
+    return Job(environment, place, index.placed(_BUNDLE), (step,), limits)
