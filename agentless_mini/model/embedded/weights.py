@@ -235,14 +235,37 @@ def _commit(path: Path) -> str:
     return parts[parts.index("snapshots") - 1]
 
 
-def _hub_errors(model: str, hub: str) -> Translation:
+def require_model(name: str) -> None:
+    """Raise what says so, within seconds, where a model to train is in no folder, in no cache and not on the hub.
+
+    That is `UsageError`, `ModelUnknown` or `ServerUnreachable`.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() and (folder / "config.json").is_file():
+        return
+    if folder.is_dir() or name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise UsageError(f"There is no model in a folder {name}: name one that has a config.json, or one of the hub.")
+    import huggingface_hub
+    from huggingface_hub.constants import ENDPOINT as hub
+
+    advice = "name the folder of a model"
+    with boundary(_hub_errors(name, hub, advice)):
+        if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
+            return
+        if not _answers(hub, name):
+            raise _unreachable(name, hub, advice)
+        url = huggingface_hub.hf_hub_url(name, "config.json", endpoint=hub)
+        huggingface_hub.get_hf_file_metadata(url, timeout=ANSWER_WITHIN_S)
+
+
+def _hub_errors(model: str, hub: str, advice: str = _NO_HUB) -> Translation:
     from huggingface_hub import errors
 
     def unknown(_: BaseException) -> ModelUnknown:
         return ModelUnknown(f"The hub at {hub} has no {model}, or not for you: check the name.")
 
     def unreachable(_: BaseException) -> ServerUnreachable:
-        return _unreachable(model, hub)
+        return _unreachable(model, hub, advice)
 
     return {
         errors.RepositoryNotFoundError: unknown,
@@ -257,8 +280,8 @@ def _hub_errors(model: str, hub: str) -> Translation:
     }
 
 
-def _unreachable(model: str, hub: str) -> ServerUnreachable:
-    return ServerUnreachable(f"{model} is not in the cache and the hub at {hub} does not answer: {_NO_HUB}.")
+def _unreachable(model: str, hub: str, advice: str = _NO_HUB) -> ServerUnreachable:
+    return ServerUnreachable(f"{model} is not in the cache and the hub at {hub} does not answer: {advice}.")
 
 
 def _cached(repository: str, commit: str | None, file: str, cache: Path) -> Path | None:
