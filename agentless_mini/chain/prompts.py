@@ -23,6 +23,7 @@ from agentless_mini.domain import Excerpt, Issue, Message, Role, Runner, ShownFi
 VARIABLES: Mapping[str, frozenset[str]] = {
     "system": frozenset(),
     "issue": frozenset({"issue", "mark"}),
+    "asks": frozenset(),
     "localize": frozenset({"repository", "paths", "total", "complete", "most", "mark"}),
     "files": frozenset({"repository", "files", "partial", "mark"}),
     "repair": frozenset({"partial"}),
@@ -69,6 +70,10 @@ class Prompts:
                 raise jinja2.UndefinedError(message)
         self._templates = {name: environment.from_string(templates[name]) for name in sorted(VARIABLES)}
         self.digest = hashlib.sha256(canonical_json(dict(templates)).encode()).hexdigest()
+
+    def asks(self, issue: Issue) -> tuple[Message, ...]:
+        """Ask whether an issue asks for a change of the code at all."""
+        return self._messages(issue, self._templates["asks"].render())
 
     def localize(
         self, issue: Issue, repository: str, paths: tuple[str, ...], total: int, most: int
