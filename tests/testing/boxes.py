@@ -67,12 +67,13 @@ class RealBoxes:
     case_seconds: float = 5.0
     limits: BoxLimits = LIMITS
     harness: Harness | None = None
+    environment: VirtualEnvironment = HERE
 
     def bench(self, files: Mapping[str, str]) -> Boxes:
         snapshot = tree(files)
         pack = pack_snapshot(snapshot, lambda held: iter(()), self.folder / "body")
-        sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": HERE}, {pack.digest: pack}, 2)
-        place = Place(Environment("here", HERE.python), PackedTree(pack.digest))
+        sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": self.environment}, {pack.digest: pack}, 2)
+        place = Place(Environment("here", self.environment.python), PackedTree(pack.digest))
         harness = self.harness or harness_of(snapshot)
         return Boxes(sandbox, place, harness, snapshot, self.events.append, self.limits, self.case_seconds)
 
