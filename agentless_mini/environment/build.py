@@ -85,10 +85,12 @@ def build_job(
     plan = {
         "setup": settings.setup,
         "until": work.until,
+        "seconds": settings.build_seconds,
         "python": python,
         "make": make,
         "fresh": fresh,
         "ways": needs.ways,
+        "members": needs.members,
         "best": needs.best,
         "others": needs.others,
         "alone": needs.alone,

@@ -29,7 +29,8 @@ class Declared:
     `project` tells whether the tree can be installed, and `backend` by what; `python` are specifiers that all hold;
     `tested` the minor versions of Python 3 among the classifiers; `dependencies` what the project needs to run, as
     requirements. `extras` and `groups` are its optional ones by name: `own` are the names of those groups that uv reads
-    itself, the others are written for another tool. `members` are the patterns of the folders of a workspace.
+    itself, the others are written for another tool. `members` are the patterns of the folders of a workspace, without
+    those of `strangers`.
     """
 
     name: str = ""
@@ -42,6 +43,7 @@ class Declared:
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
     members: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
 
 
 def once(texts: Iterable[str]) -> tuple[str, ...]:
@@ -97,7 +99,9 @@ def read_pyproject(text: str, found: Declared) -> None:
     found.dependencies += (*strings(project.get("dependencies")), *_of_poetry(table(poetry, "dependencies")))
     found.extras |= {name: strings(listed) for name, listed in table(project, "optional-dependencies").items()}
     found.extras |= dict.fromkeys(table(poetry, "extras"), ())
-    found.members += strings(table(top, "tool", "uv", "workspace").get("members"))
+    workspace = table(top, "tool", "uv", "workspace")
+    found.members += strings(workspace.get("members"))
+    found.strangers += strings(workspace.get("exclude"))
     groups = table(top, "dependency-groups")
     found.own |= groups.keys()
     found.groups |= {name: tuple(_group(groups, name, ())) for name in groups}

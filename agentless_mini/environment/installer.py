@@ -10,11 +10,13 @@ import csv
 import json
 import os
 import re
+import select
 import shutil
 import stat
 import subprocess
 import sys
 import tarfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,10 @@ PLACE = ".amini-build"
 NOT_KEPT = {".git", "__pycache__", PLACE, ".eggs", ".pytest_cache", ".mypy_cache", ".tox", ".nox", ".venv"}
 NOT_KEPT |= {"node_modules"}
 UV = ["--no-config", "--no-progress", "--index-strategy=unsafe-best-match"]
-NOT_FOUND, NOT_TRIED = 127, 125
-MOST_CALLS = 16  # of uv's installations, whatever fails
+NOT_FOUND, NOT_TRIED, TOO_SLOW = 127, 125, 124
+MOST_CALLS = 16  # of uv's installations, whatever fails, beside one for each member
+SHARE = 0.5  # of a build's seconds, after which what is not installed together is installed in parts
+RESERVE = 20  # seconds that are left for what comes after the installations
 MOST_ROUNDS = 5  # in which a list is installed without what could not be
 COMPILED = (".so", ".pyd", ".dylib")
 COMPILING = 120  # seconds
@@ -36,6 +40,8 @@ REFUSED = [
     re.compile(r"[Bb]ecause ([A-Za-z0-9][\w.-]*)[^\n]*? has no (?:wheels|usable)"),
 ]
 REFUSALS = len(REFUSED)
+UNREACHED = re.compile(r"unable to access '\w+://(?:[^/@']*@)?([^/':]+)")
+LISTS = (".txt", ".in", ".toml", ".cfg")
 NO_NAMES = {"pytest", "python", "and", "or", "you", "we", "it", "your", "project", "requirements", "unsatisfiable"}
 REQUIRED = re.compile(r"(?:you require|depends on) ([^,]*)(?=[,\n]| and)")
 
@@ -77,6 +83,8 @@ class Installation:
         self.calls = 0
         self.said = ""
         self.options: list[str] = list(plan["options"])
+        self.ends = time.monotonic() + plan["seconds"] * SHARE
+        self.is_slow = False
 
     def make(self) -> bool:
         """Make the environment where it is not there, and give it pip where a user's command may want it."""
@@ -93,14 +101,22 @@ class Installation:
 
     def run(self) -> None:
         """Install everything together, so that the versions fit; where that fails, as much as possible."""
-        plan, report, ways = self.plan, self.report, list(self.plan["ways"])
+        plan, report, ways, members = self.plan, self.report, list(self.plan["ways"]), list(self.plan["members"])
         module = [plan["module"]] if plan["module"] else []
         best = [*plan["best"], *(module if plan["module"] not in plan["best"] else [])]
-        if (ways or best) and not self.together(ways, best):
-            report["editable"] = any(not self.uv(*way) for way in ways)
-            report["failed"] += ([] if report["editable"] else self.as_many(plan["alone"])) + self.as_many(best)
+        if (ways or members or best) and not self.together(ways, [word for one in members for word in one] + best):
+            self.ends += plan["seconds"] * (1 - SHARE) - RESERVE
+            bare = ["--no-deps"] if self.is_slow else []  # they come as wheels
+            report["editable"] = any(not self.uv(*way, *bare) for way in ways)
+            lost = [member for member in members if self.beside(member)]
+            report["editable"] |= len(lost) < len(members)
+            report["failed"] += [member[-1] for member in lost]
+            self.options += ["--only-binary", ":all:"] if self.is_slow else []
+            alone = plan["alone"] if bare or not report["editable"] else []
+            report["failed"] += self.as_many(alone) + self.as_many(best)
         else:
-            report["editable"] = bool(ways)
+            self.ends += plan["seconds"] * (1 - SHARE) - RESERVE
+            report["editable"] = bool(ways or members)
         for others in plan["others"]:
             report["failed"] += self.as_many(others)
         report["missing"] = self.without_modules()
@@ -114,6 +130,12 @@ class Installation:
                 compiling, timeout=COMPILING, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
             )
 
+    def beside(self, member: list[str]) -> bool:
+        """Tell whether a member of the workspace does not fit to what is installed; else it is installed."""
+        self.hold()
+        self.calls -= 1
+        return bool(self.uv(*member, "--constraint", PLACE + "/held.txt"))
+
     def together(self, ways: list[list[str]], best: list[str]) -> bool:
         """Install the project and what its tests need in one call, in the first way that works."""
         first, at = ways or [[]], 0
@@ -124,6 +146,10 @@ class Installation:
             if not self.uv(*first[at], *best, *limits, *self.leaving_out(left_out)):
                 self.report["failed"] += left_out
                 return True
+            if self.is_slow:
+                return False
+            if self.struck():
+                continue
             name = self.offender(left_out, REFUSED)
             if name and "Git operation failed" in self.said and name not in self.options:
                 self.options += ["--no-sources-package", name]  # the index may have it too
@@ -145,9 +171,11 @@ class Installation:
         """Install what can be without changing a version that is there; return the names of the rest."""
         left_out: list[str] = []
         for _ in range(MOST_ROUNDS if wanted else 0):
-            Path(PLACE, "held.txt").write_text("\n".join(self.held()) + "\n", encoding="utf-8")
+            self.hold()
             if not self.uv(*wanted, "--constraint", PLACE + "/held.txt", *self.leaving_out(left_out)):
                 return left_out
+            if self.struck():
+                continue
             name = self.offender(left_out, [*REFUSED, REQUIRED])
             if not name:
                 break
@@ -155,9 +183,10 @@ class Installation:
             left_out.append(name)
         return (left_out or wanted[-1:]) if wanted else []
 
-    def held(self) -> list[str]:
-        """Return the versions that are there. What came from a folder or an address has none to hold."""
-        return [line for line in self.frozen() if re.fullmatch(r"[A-Za-z0-9][\w.-]*===?[^\s;]+", line)]
+    def hold(self) -> None:
+        """Write down the versions that are there. What came from a folder or an address has none to hold."""
+        held = [line for line in self.frozen() if re.fullmatch(r"[A-Za-z0-9][\w.-]*===?[^\s;]+", line)]
+        Path(PLACE, "held.txt").write_text("\n".join(held) + "\n", encoding="utf-8")
 
     def leaving_out(self, names: list[str]) -> list[str]:
         """Return the arguments for an installation without these packages."""
@@ -172,6 +201,27 @@ class Installation:
                 found += re.findall(r"(?:^|\s)([A-Za-z][\w.-]*)(?=[\s\[<>=!~]|$)", part)
         names = [re.sub(r"[-_.]+", "-", name).lower() for name in found]
         return next((name for name in names if name not in known and name not in NO_NAMES), "")
+
+    def struck(self) -> bool:
+        """Strike from the lists what lies on a host of git's that uv has just not reached; tell whether there is any.
+
+        Of one that has a name the name is left, for the index may have it too.
+        """
+        found = False
+        hosts = "|".join(re.escape(host) for host in set(UNREACHED.findall(self.said)))
+        address = re.compile(
+            r"(?:-e|--editable)?[ =]*(?:(?P<name>[\w.-]+(?:\[[^\]]*\])?)[ ]*@[ ]*)?git\+\w+://(?:[^/@\s]*@)?"
+            rf"(?:{hosts})[/:][^\s\"';#]*(?:\#(?:egg=(?P<egg>[\w.-]+))?[^\s\"';]*)?"
+        )
+        for path in files() if hosts else ():
+            if path.endswith(LISTS) and path.count("/") <= 3:
+                text = Path(path).read_bytes().decode("utf-8", "replace")
+                kept = address.sub(lambda match: match["name"] or match["egg"] or "#", text)
+                if kept != text:
+                    Path(path).write_text(kept, encoding="utf-8")
+                    self.report["failed"] += [match[0].strip() for match in address.finditer(text)]
+                    found = True
+        return found
 
     def without_modules(self) -> list[list[Any]]:
         """Install what brings modules that tests import and are not there; return those that stay missing."""
@@ -196,14 +246,15 @@ class Installation:
         return done.stdout.decode("utf-8", "replace").split() if not done.returncode else []
 
     def uv(self, *arguments: str, last: bool = False) -> int:
-        """Install, within the date and the cap of calls."""
+        """Install, within the date, the time and the cap of calls."""
         if self.calls >= MOST_CALLS and not last:
             sys.stdout.write("(not tried, for there were too many calls)\n")
             return NOT_TRIED
         self.calls += 1
         dated = ["--exclude-newer", self.plan["until"]] if self.plan["until"] else []
         command = [self.program, "pip", "install", *UV, "--cache-dir", self.cache, "--python", self.python, *dated]
-        status, self.said = heard(*command, *self.options, *arguments)
+        status, self.said = heard(*command, *self.options, *arguments, seconds=max(1.0, self.ends - time.monotonic()))
+        self.is_slow |= status == TOO_SLOW
         return status
 
     def frozen(self) -> list[str]:
@@ -227,8 +278,8 @@ def told(*command: str) -> int:
     return heard(*command)[0]
 
 
-def heard(*command: str) -> tuple[int, str]:
-    """Run a command as `told`; return the end of what it says too."""
+def heard(*command: str, seconds: float | None = None) -> tuple[int, str]:
+    """Run a command as `told`, for so many seconds at most; return the end of what it says too."""
     sys.stdout.write(f"\n$ {' '.join(command)}\n")
     sys.stdout.flush()
     try:
@@ -236,12 +287,21 @@ def heard(*command: str) -> tuple[int, str]:
     except OSError as error:
         sys.stdout.write(f"({error})\n")
         return NOT_FOUND, ""
-    said = b""
+    said, ends = b"", time.monotonic() + (seconds or 0)
     with child:
-        while part := os.read(child.stdout.fileno(), 65536) if child.stdout else b"":
+        while child.stdout and (
+            seconds is None or select.select([child.stdout], [], [], max(0.0, ends - time.monotonic()))[0]
+        ):
+            part = os.read(child.stdout.fileno(), 65536)
+            if not part:
+                break
             said = (said + part)[-65536:]
             sys.stdout.buffer.write(part)
             sys.stdout.flush()
+        else:
+            child.kill()
+            sys.stdout.write(f"(ended after {seconds:.0f} s)\n")
+            return TOO_SLOW, said.decode("utf-8", "replace")
     if child.returncode:
         sys.stdout.write(f"(exited with {child.returncode})\n")
     return child.returncode, said.decode("utf-8", "replace")

@@ -56,6 +56,7 @@ _KNOWN = {
 _IMPORTED = re.compile(rb"^(?:import|from)[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 _TEST_NAME = re.compile(r"(?:^|/)(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests?|conftest)\.py$")
 _REFERS = re.compile(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[ \t=]*(\S+)", re.MULTILINE)
+_EDITABLE = re.compile(r"^[ \t]*(?:-e|--editable)[ \t=]*(?:file:)?([^\s#;\[]+)", re.MULTILINE)
 _NO_EXTENSIONS = re.compile(r"\b[A-Z][A-Z0-9]*_(?:NO|SKIP|DISABLE|WITHOUT)_(?:EXT|EXTENSION|CYTHON|C_EXT|SPEEDUP)\w*\b")
 
 
@@ -63,9 +64,10 @@ _NO_EXTENSIONS = re.compile(r"\b[A-Z][A-Z0-9]*_(?:NO|SKIP|DISABLE|WITHOUT)_(?:EX
 class Needs:
     """What to install, and on which Python.
 
-    `ways` are arguments that install the project and its members, the best first; none where there is no project.
-    `best` is what its tests need, and each of `others` is added where it fits. `alone` are the project's own
-    requirements, for where it cannot be installed, and `simple` those that name a version of an index, of the best.
+    `ways` are arguments that install the project, the best first, and `members` those that install each of its members;
+    none where there is no project. `best` is what its tests need, and each of `others` is added where it fits. `alone`
+    are the project's own requirements, for where it cannot be installed, and `simple` those that name a version of an
+    index, of the best.
     `locked` are the versions of its lock file. `modules` are those that its tests import, each with the number of
     files that do and the distribution that is to bring it, "" where the project names none. `variables` are for a
     second try. `packages` are the top-level packages of the tree. `module` is what must be importable for the tests to
@@ -74,6 +76,7 @@ class Needs:
 
     python: PythonRequirement
     ways: tuple[tuple[str, ...], ...]
+    members: tuple[tuple[str, ...], ...]
     best: tuple[str, ...]
     others: tuple[tuple[str, ...], ...]
     alone: tuple[str, ...]
@@ -89,7 +92,7 @@ class Needs:
     @property
     def project(self) -> bool:
         """Tell whether something of the tree can be installed."""
-        return bool(self.ways)
+        return bool(self.ways or self.members)
 
 
 def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
@@ -101,8 +104,8 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     }
     layout = Layout(texts, frozenset(projects - {"."}), declared)
     best, *others = [*ranked(layout), Listing()][:-1] or [Listing()]
-    members = _members(texts, declared, projects)
-    ways, lists = _ways(layout, best, others, members)
+    members = _members(texts, declared, projects - {"."}, _named((best, *others), texts))
+    ways, also, lists = _ways(layout, best, others, members)
     locked = next((lines for path in LOCKS if (lines := read_lock(texts.get(path, "")))), ())
     listed = [text for name in best.extras for text in declared.extras.get(name, ())]
     for option, value in best.words():
@@ -112,6 +115,7 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     needs = Needs(
         PythonRequirement(once(declared.python), (int(version[1]),) if version else tuple(sorted(declared.tested))),
         ways,
+        also,
         tuple(best.arguments),
         lists,
         once(declared.dependencies),
@@ -150,21 +154,47 @@ def _declared(texts: Mapping[str, str], folder: str) -> Declared:
     return found
 
 
-def _members(texts: Mapping[str, str], declared: Declared, projects: set[str]) -> list[str]:
-    """Return the folders of a workspace or monorepo that are projects of their own, those at the top first."""
-    below = sorted(projects - {"."}, key=lambda path: (path.count("/"), path))
+def _members(texts: Mapping[str, str], declared: Declared, projects: set[str], named: set[str]) -> list[str]:
+    """Return the folders of a workspace or monorepo that are projects of their own, those at the top first.
+
+    Where nothing declares a workspace, those are taken that the lists to be installed name, else all that lie in no
+    other one.
+    """
+    below = sorted(projects, key=lambda path: (path.count("/"), path))
     if declared.members:
-        return [path for path in below if any(fnmatch.fnmatch(path, pattern) for pattern in declared.members)]
+        of = [path for path in below if any(_matches(path, pattern) for pattern in declared.members)]
+        return [path for path in of if not any(_matches(path, pattern) for pattern in declared.strangers)]
     if declared.project:
         return []
+    if named & projects:
+        return [path for path in below if path in named]
     likely = [path for path in below if path.count("/") <= 2 and not _NO_MEMBERS & set(path.split("/"))]
-    return [path for path in likely if _declared(texts, f"{path}/").project][:_MOST_MEMBERS]
+    found = [path for path in likely if _declared(texts, f"{path}/").project]
+    return [path for path in found if not any(path.startswith(f"{above}/") for above in found)][:_MOST_MEMBERS]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Tell whether a pattern of folders means this one: a star stands for one level, two for any number."""
+    levels = "**" in pattern or path.count("/") == pattern.strip("./").count("/")
+    return levels and fnmatch.fnmatch(path, pattern.strip("./"))
+
+
+def _named(sources: Iterable[Listing], texts: Mapping[str, str]) -> set[str]:
+    """Return the folders that lists of requirements name, with those that they refer to."""
+    pairs = [pair for source in sources for pair in source.words()]
+    lists, found = [value for option, value in pairs if option == "-r"], set[str]()
+    for path in lists:  # it grows by what they refer to
+        folder, text = posixpath.dirname(path), texts.get(path, "")
+        inner = (posixpath.normpath(posixpath.join(folder, name)) for name in _REFERS.findall(text))
+        lists += [name for name in inner if name in texts and name not in lists]
+        found |= {posixpath.normpath(posixpath.join(folder, name)) for name in _EDITABLE.findall(text)}
+    return found | {folder.partition("[")[0] for source in sources for folder in source.folders}
 
 
 def _ways(
     layout: Layout, best: Listing, others: Iterable[Listing], members: list[str]
-) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
-    """Return how the project and its members are installed, the best way first, and the lists to be added after that.
+) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Return how the project is installed, the best way first, how each member is, and the lists to be added then.
 
     A backend of meson rebuilds what it installed for development whenever that is imported, which no test's box can: it
     is installed as it is for users, and what is compiled is put beside its sources.
@@ -177,13 +207,12 @@ def _ways(
         folders.append(f"{member}{extras}")
         lists += [_moved(tuple(inner[0].arguments), member)] if inner and inner[0].arguments else []
     kept = [folder for folder in once(folders) if folder.partition("[")[0] not in {"."}]
-    also = tuple(word for folder in kept[:_MOST_MEMBERS] for word in ("-e", f"./{folder}"))
+    also = tuple(("-e", f"./{folder}") for folder in kept[:_MOST_MEMBERS])
     start = () if declared.backend == "mesonpy" else ("-e",)
     more = [name for source in others for name in source.extras]
     asked = (f".[{','.join(once(names))}]" for names in ((*best.extras, *more), best.extras) if names)
-    own = [*([(*start, text) for text in once(asked)]), (*start, "."), (".",)] if declared.project else [()]
-    ways = [(*way, *also) for way in own] + ([way for way in own if way] if also else [])
-    return tuple(way for way in dict.fromkeys(ways) if way), tuple(dict.fromkeys(lists))
+    ways = [*([(*start, text) for text in once(asked)]), (*start, "."), (".",)] if declared.project else []
+    return tuple(dict.fromkeys(ways)), also, tuple(dict.fromkeys(lists))
 
 
 def _below(texts: Mapping[str, str], member: str) -> dict[str, str]:
@@ -230,7 +259,14 @@ def _with_digest(needs: Needs, files: Iterable[SourceFile], texts: Mapping[str, 
 
     Not the lists of those who only develop, nor which files of tests import what.
     """
-    plan = [needs.ways, needs.best, needs.others, needs.locked, [(name, way) for name, _, way in needs.modules]]
+    plan = [
+        needs.ways,
+        needs.members,
+        needs.best,
+        needs.others,
+        needs.locked,
+        [(name, way) for name, _, way in needs.modules],
+    ]
     total = hashlib.sha256(f"{VERSION} {runner} {json.dumps(plan)} {needs.python}".encode())
     pairs = (pair for listed in (needs.best, *needs.others) for pair in Listing(arguments=list(listed)).words())
     lists = [value for option, value in pairs if option in {"-r", "-c"}]

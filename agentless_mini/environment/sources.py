@@ -39,6 +39,7 @@ _FILES = re.compile(
 _DEV_FILES = re.compile(
     r"(?:requirements/)?(?:dev(?:elop(?:ment)?)?[-_.]requirements|requirements[-_.]dev(?:elop(?:ment)?)?|dev)\.(?:txt|in)"
 )
+_RUNNER = re.compile(r"^pytest\b(?!-)", re.MULTILINE)
 _INSTALL = re.compile(r"\b(?:pip3? install|uv sync|poetry install|pdm (?:install|sync))\b(?P<words>[^\n|&;]*)")
 _TESTING = re.compile(r"\b(?:pytest|py\.test|unittest|runtests|manage\.py test|django test|tox|nox)\b")
 _FACTORS = re.compile(r"([\w.!-]+(?:,[\w.!-]+)*)\s*:\s+(.*)")
@@ -184,7 +185,9 @@ def _sources(layout: Layout) -> Iterator[tuple[Rank, Listing]]:
     yield Rank.NOX, layout.source(nox_entries(texts.get("noxfile.py", "")))
     for pattern, rank in ((_FILES, Rank.FILE), (_DEV_FILES, Rank.DEV)):
         files = sorted(filter(pattern.fullmatch, texts), key=lambda path: (path.endswith(".in"), path.count("/"), path))
-        special = [path for path in files if path not in {"requirements.txt", "requirements.in"}]
+        plain = {path for path in files if path in {"requirements.txt", "requirements.in"}}
+        # A plain one that lists the runner is for those who run the tests.
+        special = [path for path in files if path not in plain or _RUNNER.search(texts[path])]
         yield rank, layout.source(f"-r {path}" for path in special[:1])
     yield Rank.CI, layout.source(ci_entries(texts))
     near = [name for name in declared.groups if is_for_tests(name)]
@@ -235,7 +238,7 @@ def _of_ini(config: Mapping[str, Mapping[str, str]], listed: str) -> list[str]:
         text = own.get(key, config["testenv"].get(key, ""))
         for line in itertools.islice(_lines(config, text, factors, [_MOST_LINES]), _MOST_ENTRIES):
             entries += installs(line) if option == "$ " else [_dependency(line) if not option else option + line]
-    return entries
+    return [one for one in entries if not one.startswith("-r ") or not words_of(posixpath.basename(one)) & _OTHER]
 
 
 def _lines(

@@ -117,11 +117,24 @@ def test_members_of_a_workspace_and_of_a_monorepo_are_installed() -> None:
     member = '[project]\nname = "%s"\n[dependency-groups]\ntest = ["x"]\n'
     files = {f"{path}/pyproject.toml": member % path for path in ("libs/one", "libs/two", "tests/three", "away/four")}
     found = needs_of(tree(files), Runner.PYTEST)
-    assert found.ways == (("-e", "./away/four", "-e", "./libs/one", "-e", "./libs/two"),)
+    assert (found.ways, found.members) == ((), (("-e", "./away/four"), ("-e", "./libs/one"), ("-e", "./libs/two")))
     assert found.others[0] == ("--group", "away/four/pyproject.toml:test")
-    root = '[project]\nname = "root"\n[tool.uv.workspace]\nmembers = ["libs/*"]\n'
-    found = needs_of(tree(files | {"pyproject.toml": root}), Runner.PYTEST)
-    assert found.ways[0] == ("-e", ".", "-e", "./libs/one", "-e", "./libs/two")
+    root = '[project]\nname = "root"\n[tool.uv.workspace]\nmembers = ["libs/*"]\nexclude = ["libs/two"]\n'
+    inner = {"libs/one/deeper/pyproject.toml": member % "deeper"}
+    found = needs_of(tree(files | inner | {"pyproject.toml": root}), Runner.PYTEST)
+    assert (found.ways[0], found.members) == (("-e", "."), (("-e", "./libs/one"),))
+    assert needs_of(tree(files | inner), Runner.PYTEST).members == (
+        ("-e", "./away/four"),
+        ("-e", "./libs/one"),
+        ("-e", "./libs/two"),
+    )
+
+
+def test_the_members_that_a_list_names_are_all_that_is_installed() -> None:
+    member = '[project]\nname = "%s"\n'
+    files = {f"{path}/pyproject.toml": member % path for path in ("main", "worker", "www/grid")}
+    files |= {"requirements-test.txt": "-r more/list.txt\n-e main[tls]\n", "more/list.txt": "-e ../worker\n"}
+    assert needs_of(tree(files), Runner.PYTEST).members == (("-e", "./main"), ("-e", "./worker"))
 
 
 @pytest.mark.parametrize("path", ["uv.lock", "poetry.lock", "pdm.lock", "pylock.toml"])

@@ -69,6 +69,9 @@ def test_requirement_files_for_tests() -> None:
     del files["requirements___test__txt"]
     assert sources(**files) == [([], ["-r", "requirements/dev.txt"])]
     assert sources(requirements__txt="x") == [([], ["-r", "requirements.txt"])]
+    project = '[project]\nname = "thing"\ndependencies = ["x"]\n'
+    assert sources(pyproject__toml=project, requirements__txt="x\npytest-cov\n") == []
+    assert sources(pyproject__toml=project, requirements__txt="x\npytest==8\n") == [([], ["-r", "requirements.txt"])]
 
 
 TOX = """
@@ -81,6 +84,7 @@ deps =
 [testenv]
 deps =
     {[base]deps}
+    -rrequirements/docs.txt
     dj52: django~=5.2.0
     dj60: django~=6.0
     mysql: mysqlclient
@@ -98,7 +102,9 @@ deps = sphinx
 
 def test_tox_by_the_factors_of_the_likeliest_environment() -> None:
     text = TOX % sys.version_info.minor
-    found = layout(tox__ini=text, requirements___test__txt="x").source(tox_entries({"tox.ini": text}))
+    found = layout(tox__ini=text, requirements___test__txt="x", requirements___docs__txt="x").source(
+        tox_entries({"tox.ini": text})
+    )
     assert found.arguments == ["pytest>=8", "-r", "requirements/test.txt", "django~=5.2.0", "litesql"]
     assert found.extras == ["tests", "d"]
     assert found.left_out == ["git+https://host/nbval"]
