@@ -9,7 +9,7 @@ import ast
 import configparser
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -18,7 +18,13 @@ from agentless_mini.environment.machine import classified_minors
 
 Table = Mapping[str, object]
 _NESTING = 8
-LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
+LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock", "conda-lock.yml")
+# Distributions that conda has by another name than PyPI.
+_OF_CONDA = {
+    "matplotlib-base": "matplotlib", "pytorch": "torch", "msgpack-python": "msgpack", "python-graphviz": "graphviz",
+    "dask-core": "dask", "pytables": "tables", "opencv": "opencv-python-headless", "seaborn-base": "seaborn",
+    "py-opencv": "opencv-python-headless", "psycopg2": "psycopg2-binary", "python-lmdb": "lmdb", "pyqt": "pyqt5",
+}  # fmt: skip
 LOCK_LIMIT = 8 * 1024 * 1024
 
 
@@ -228,11 +234,43 @@ def parse_ini(text: str) -> configparser.RawConfigParser:
     return config
 
 
+def read_conda(text: str, known: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return what an environment of conda lists: for pip, then for conda by the names of PyPI, then the rest.
+
+    Names are not the same there: one of conda counts where it is `known` to be a package of Python, in normal form.
+    """
+    pip, found, rest = list[str](), list[str](), list[str]()
+    inside, deep = False, -1
+    for line in text.splitlines():
+        match = re.fullmatch(r"(?P<blank>\s*)-\s+['\"]?(?P<item>[^'\"#]+?)['\"]?\s*(?:#.*)?", line)
+        if match is None:
+            inside = line.startswith("dependencies:") if re.match(r"\w", line) else inside
+            continue
+        deep = -1 if len(match["blank"]) <= deep else deep
+        if inside and match["item"] == "pip:":
+            deep = len(match["blank"])
+        elif inside and deep >= 0:
+            pip.append(match["item"])
+        elif inside and (said := re.match(r"(?:[\w-]+::)?([\w.-]+)\s*(.*)", match["item"])):
+            name = normal(said[1])
+            exact = re.match(r"=?\s*([\d.]+)", said[2]) if not said[2].startswith(("==", ">", "<", "!", "~")) else None
+            version = f"=={exact[1].rstrip('.')}.*" if exact else re.sub(r"(?<=\d)=\w+$|\s", "", said[2])
+            whole = f"{_OF_CONDA.get(name, name)}{version}"
+            if name in _OF_CONDA or name in known:
+                found.append(whole if named(whole) else _OF_CONDA.get(name, name))
+            elif name not in {"python", "pip"}:
+                rest.append(name)
+    return tuple(pip), once(found), once(rest)
+
+
 def read_lock(text: str) -> tuple[str, ...]:
     """Return the versions in a lock file, as constraints. A name that it has in several versions is left free."""
     found: dict[str, set[str]] = {}
     top = parse_toml(text) if len(text) <= LOCK_LIMIT else {}
     packages = top.get("package") or top.get("packages")
+    if not top and "\npackage:" in text[:LOCK_LIMIT]:  # conda's
+        pairs = re.findall(r"^- name: ([\w.-]+)\n  version: '?([\w.+!-]+)", text[:LOCK_LIMIT], re.MULTILINE)
+        packages = [{"name": _OF_CONDA.get(name, name), "version": version} for name, version in pairs]
     for package in packages if isinstance(packages, list) else ():
         name, version = (package.get(key) for key in ("name", "version")) if isinstance(package, dict) else (0, 0)
         source = package.get("source") if isinstance(package, dict) else None

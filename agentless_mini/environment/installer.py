@@ -148,8 +148,6 @@ class Installation:
                 return True
             if self.is_slow:
                 return False
-            if self.struck():
-                continue
             name = self.offender(left_out, REFUSED)
             if name and "Git operation failed" in self.said and name not in self.options:
                 self.options += ["--no-sources-package", name]  # the index may have it too
@@ -174,8 +172,6 @@ class Installation:
             self.hold()
             if not self.uv(*wanted, "--constraint", PLACE + "/held.txt", *self.leaving_out(left_out)):
                 return left_out
-            if self.struck():
-                continue
             name = self.offender(left_out, [*REFUSED, REQUIRED])
             if not name:
                 break
@@ -255,7 +251,7 @@ class Installation:
         command = [self.program, "pip", "install", *UV, "--cache-dir", self.cache, "--python", self.python, *dated]
         status, self.said = heard(*command, *self.options, *arguments, seconds=max(1.0, self.ends - time.monotonic()))
         self.is_slow |= status == TOO_SLOW
-        return status
+        return self.uv(*arguments, last=last) if status and self.struck() else status
 
     def frozen(self) -> list[str]:
         """Return the versions of what is installed."""

@@ -29,10 +29,10 @@ from agentless_mini.environment.declared import (
     read_setup_py,
 )
 from agentless_mini.environment.machine import PythonRequirement
-from agentless_mini.environment.sources import SIZE_LIMIT, Layout, Listing, ranked
+from agentless_mini.environment.sources import CONDA, SIZE_LIMIT, Layout, Listing, ranked
 from agentless_mini.errors import printable
 
-VERSION = "3"
+VERSION = "4"
 _CONFIGURATION = frozenset(
     {"pyproject.toml", "setup.cfg", "setup.py", "hatch.toml", "tox.ini", "tox.toml", "noxfile.py", "Makefile"}
     | {"pytest.ini", ".python-version", "MANIFEST.in", *LOCKS}
@@ -88,6 +88,7 @@ class Needs:
     module: str
     digest: str
     notes: tuple[str, ...] = ()
+    rust: bool = False
 
     @property
     def project(self) -> bool:
@@ -102,7 +103,7 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     projects = {
         posixpath.dirname(path) or "." for path in texts if posixpath.basename(path) in {"setup.py", "pyproject.toml"}
     }
-    layout = Layout(texts, frozenset(projects - {"."}), declared)
+    layout = Layout(texts, frozenset(projects - {"."}), declared, frozenset(_known(snapshot.files, texts)))
     best, *others = [*ranked(layout), Listing()][:-1] or [Listing()]
     members = _members(texts, declared, projects - {"."}, _named((best, *others), texts))
     ways, also, lists = _ways(layout, best, others, members)
@@ -111,7 +112,6 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     for option, value in best.words():
         listed += {"": [value], "--group": declared.groups.get(value, ())}.get(option, ())
     version = re.match(r"\s*3\.(\d{1,2})\b", texts.get(".python-version", ""))
-    left_out = once(entry for source in (best, *others) for entry in source.left_out)
     needs = Needs(
         PythonRequirement(once(declared.python), (int(version[1]),) if version else tuple(sorted(declared.tested))),
         ways,
@@ -126,9 +126,18 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
         tuple(_packages(snapshot.files)),
         "pytest" if runner is Runner.PYTEST else "",
         "",
-        tuple(f"A requirement outside of the repository is left out: {printable(line)[:80]}" for line in left_out),
+        _left_out(once(entry for source in (best, *others) for entry in source.left_out)),
+        any(file.path.rpartition("/")[2] == "Cargo.toml" for file in snapshot.files),
     )
     return _with_digest(needs, snapshot.files, texts, runner)
+
+
+def _left_out(entries: Iterable[str]) -> tuple[str, ...]:
+    """Return sentences on entries of lists that are left out; those of conda share one."""
+    conda = [printable(entry)[:60] for entry in entries if entry.endswith(" (of conda)")]
+    told = [f"Left out, for no package of Python is known by that name: {', '.join(conda)}."] if conda else []
+    others = (entry for entry in entries if not entry.endswith(" (of conda)"))
+    return (*(f"A requirement outside of the repository is left out: {printable(one)[:80]}" for one in others), *told)
 
 
 def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
@@ -137,7 +146,8 @@ def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
     def declares(file: SourceFile) -> bool:
         name = file.path.rpartition("/")[2]
         is_list = name.endswith(_LISTS) and file.path.count("/") <= 3
-        may = name in _CONFIGURATION or is_list or file.path.startswith(".github/workflows/")
+        is_ci = file.path.startswith(".github/workflows/") or file.path == ".gitlab-ci.yml"
+        may = name in _CONFIGURATION or is_list or is_ci or CONDA.fullmatch(file.path) is not None
         return file.kind is FileKind.TEXT and may and (len(file.data) <= SIZE_LIMIT or name in LOCKS)
 
     return {file.path: file.data.decode("utf-8", "replace") for file in files if declares(file)}
@@ -241,6 +251,17 @@ def _modules(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[
             ways = (_KNOWN.get(name, plain), plain, f"python-{plain}", f"py{plain}", f"{plain}-python")
             mentioned = (way for way in ways if way in said)
             yield name, count, next(mentioned, "")
+
+
+def _known(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[str]:
+    """Yield the normal forms of what the tree imports or names in lists of requirements, where conda is used."""
+    if any(map(CONDA.fullmatch, texts)):
+        for file in files:
+            if file.path.endswith(".py") and len(file.data) <= SIZE_LIMIT:
+                modules = {name.decode() for name in _IMPORTED.findall(file.data)}
+                yield from (normal(_KNOWN.get(name, name)) for name in modules)
+        lists = (text for path, text in texts.items() if not path.endswith((".yml", ".yaml")))
+        yield from re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.sub(r"[-_.]+", "-", "\n".join(lists)).lower())
 
 
 def _packages(files: Iterable[SourceFile]) -> Iterator[str]:

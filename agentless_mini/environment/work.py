@@ -48,6 +48,8 @@ from agentless_mini.sandbox.host import Scratch
 from agentless_mini.sandbox.wire import Contents, Pack, pack_snapshot
 from agentless_mini.settings.run import SandboxSettings
 
+CRATES = ("index.crates.io:443", "static.crates.io:443")
+"""The index of Rust's packages, which a build reaches where the tree has a Cargo.toml."""
 _LOOK_AGAIN = 0.2  # seconds
 _LOG_END = 20_000  # letters
 BUSY = "the machine was too busy for it"
@@ -230,7 +232,8 @@ class Work:
     async def proxy(self) -> AsyncIterator[IndexProxy]:
         """Give the network of one build, and tell people what it was kept from. Raises `EnvironmentFailed`."""
         path = self.scratch.file(f"proxy-{secrets.token_hex(4)}")
-        async with open_proxy(self.index, self.settings.build_hosts, path) as proxy:
+        hosts = (*self.settings.build_hosts, *(CRATES if self.needs.rust else ()))
+        async with open_proxy(self.index, hosts, path) as proxy:
             yield proxy
             for note in proxy.notes():
                 self.note(note)

@@ -37,6 +37,7 @@ from agentless_mini.testing import harness_of
 FILES, SEED, SHARE = 3, "environments", 0.8
 BUILD_S, BUDGET_S, CLOCK_S, CASE_S = 300, 150.0, 600.0, 30.0
 _NAMED = re.compile(r"(?:.*/)?(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests|test)\.py")
+_NOT_OF_PYTEST = {"tests.py", "test.py"}  # modules of the project, as a rule
 _NOT_PICKED = {"fixtures", "data", "testdata", "test_data", "examples", "docs", "benchmarks", "node_modules"}
 
 
@@ -47,6 +48,7 @@ class Row:
     repository: str
     way: str
     runner: str
+    python: str
     files: int
     ran: int
     passed: int
@@ -66,19 +68,28 @@ class Row:
     def line(self) -> str:
         """Return it as a line of a table of Markdown."""
         told = self.problem.replace("|", "/").replace("\n", " ")[:160]
-        cells = (self.repository, self.way, self.runner, "yes" if self.counts else "no", f"{self.ran}/{self.files}")
+        cells = (
+            self.repository,
+            self.way,
+            self.runner,
+            self.python,
+            "yes" if self.counts else "no",
+            f"{self.ran}/{self.files}",
+        )
         numbers = (self.passed, self.failed, self.errors, self.skipped, f"{self.built_s:.0f}", f"{self.tests_s:.0f}")
         return f"| {' | '.join(map(str, (*cells, *numbers, told)))} |"
 
 
 HEAD = (
-    "| repository | way | runner | counts | files | passed | failed | errors | skipped | build s | tests s | problem |"
+    "| repository | way | runner | Python | counts | files | passed | failed | errors | skipped | build s | tests s "
+    "| problem |"
 )
 
 
 def picked(snapshot: Snapshot, runner: Runner, name: str) -> list[str]:
     """Return the paths of the test files to run."""
-    named = (file for file in snapshot.files if _NAMED.fullmatch(file.path))
+    others = _NOT_OF_PYTEST if runner is Runner.PYTEST else set[str]()
+    named = (file for file in snapshot.files if _NAMED.fullmatch(file.path) and Path(file.path).name not in others)
     likely = [file for file in named if not _NOT_PICKED & set(file.path.split("/"))]
     paths = sorted(file.path for file in likely if holds_test(file.data, runner))
     return sorted(random.Random(f"{SEED}:{name}").sample(paths, min(FILES, len(paths))))  # noqa: S311
@@ -121,9 +132,9 @@ async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:
                 results = (await run_files(boxes, files, BUDGET_S, CLOCK_S)).results
         except AminiError as error:
             problem = str(error)
-    notes = " ".join(
-        event.text for event in events if isinstance(event, Note) and not event.text.startswith("Building")
-    )
+    told_all = [event.text for event in events if isinstance(event, Note)]
+    notes = " ".join(text for text in told_all if not text.startswith("Building"))
+    pythons = re.findall(r"\(Python (\d+\.\d+)", " ".join(told_all))
     ended = time.monotonic()
     counts = Counter(result.outcome for result in results)
     good = {
@@ -141,6 +152,7 @@ async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:
         path.name,
         way,
         runner.value,
+        pythons[-1] if pythons else "",
         len(files),
         len(good & set(files)),
         counts[Outcome.PASS],

@@ -147,6 +147,13 @@ def test_versions_of_a_lock_file(path: str) -> None:
     assert needs_of(tree(files), Runner.PYTEST).locked == ("alpha==1.0",)
 
 
+def test_versions_of_a_lock_file_of_conda() -> None:
+    text = "version: 1\npackage:\n"
+    for name, version, of in (("pytorch", "2.1", "linux-64"), ("zlib", "1", "linux-64"), ("zlib", "2", "osx-64")):
+        text += f"- name: {name}\n  version: {version}\n  manager: conda\n  platform: {of}\n"
+    assert needs_of(tree({"conda-lock.yml": text}), Runner.PYTEST).locked == ("torch==2.1",)
+
+
 def test_modules_that_tests_import_with_what_the_project_names_for_them() -> None:
     files = {
         "pyproject.toml": '[project]\nname = "thing"\n[dependency-groups]\ndev = ["PyYAML", "requests_mock"]\n',

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.environment.declared import Declared, read_pyproject
 from agentless_mini.environment.sources import Layout, ci_entries, installs, nox_entries, ranked, tox_entries
+from tests.environment.trees import needs
 
 
 def layout(projects: tuple[str, ...] = (), /, **files: str) -> Layout:
@@ -183,3 +184,40 @@ def test_any_text_is_read_without_an_error(files: dict[str, str]) -> None:
 def test_no_entry_becomes_an_option(entries: list[str]) -> None:
     found = layout().source(entries)
     assert all(option in {"", "--group", "-r", "-c"} for option, _ in found.words())
+
+
+def test_gitlab_says_what_is_installed_as_workflows_do() -> None:
+    found = needs(
+        **{"__gitlab-ci__yml": "test:\n  script:\n    - pip install -r ci.txt\n    - pytest\n", "ci__txt": "x"}
+    )
+    assert found.best == ("-r", "ci.txt")
+
+
+CONDA = """
+name: thing
+channels:
+  - conda-forge
+dependencies:
+  - python=3.11  # ours
+  - numpy=1.26.4=py311h
+  - conda-forge::matplotlib-base >=3
+  - pandas
+  - nodejs
+  - pip:
+    - "alpha[x]==2"
+    - -r more.txt
+  - compilers
+variables:
+  - pandas
+"""
+
+
+def test_conda_names_count_where_they_are_known_to_be_of_python() -> None:
+    files = {"environment__yml": CONDA, "more__txt": "x", "docs___environment__yml": "dependencies:\n- sphinx\n"}
+    found = needs(**files, thing___module__py="import numpy\nfrom pandas import x\n")
+    pip, wheels = ("alpha[x]==2", "-r", "more.txt"), "--only-binary"
+    conda = ("numpy==1.26.4.*", wheels, "numpy", "matplotlib>=3", wheels, "matplotlib", "pandas", wheels, "pandas")
+    assert found.best == (*pip, *conda)
+    assert found.notes == (
+        "Left out, for no package of Python is known by that name: nodejs (of conda), compilers (of conda).",
+    )

@@ -27,6 +27,7 @@ from typing import Any
 
 Foreign = Any
 STARTUP = 120.0  # seconds until a runner must have begun
+DATABASE = 360.0  # and one of django's, whose database a project's migrations may make one by one
 GRACE = 5.0  # seconds for a test to end after its clock rang
 TICK = 0.1
 MOST_PROCESSES = 20
@@ -246,7 +247,8 @@ def interpreter(command: "list[str]") -> "list[str]":
 
 def watch(child: Foreign, ledger: Ledger, line: Reports) -> "tuple[int, bool]":
     """Wait until a process ends, or nothing was said for too long."""
-    room, since, patience = ledger.room, time.monotonic(), STARTUP
+    room, since = ledger.room, time.monotonic()
+    patience = DATABASE if ledger.plan["runner"] == "django" else STARTUP
     while child.poll() is None:
         if line.hear(TICK):
             with suppress(subprocess.TimeoutExpired):
