@@ -98,7 +98,8 @@ def read_pyproject(text: str, found: Declared) -> None:
     project, poetry = table(top, "project"), table(top, "tool", "poetry")
     python = (project.get("requires-python"), table(poetry, "dependencies").get("python"))
     found.name = str(project.get("name") or poetry.get("name") or found.name)
-    found.project |= bool(project.get("name")) or "build-system" in top or bool(poetry.get("name"))
+    is_one = bool(project.get("name")) or "build-system" in top or bool(poetry.get("name"))
+    found.project |= is_one and table(top, "tool", "uv").get("package") is not False
     found.backend = str(table(top, "build-system").get("build-backend") or "")
     found.python += [text for text in python if isinstance(text, str)]
     found.tested |= classified_minors((*strings(project.get("classifiers")), *strings(poetry.get("classifiers"))))

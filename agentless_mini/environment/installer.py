@@ -108,7 +108,7 @@ class Installation:
             self.ends += plan["seconds"] * (1 - SHARE) - RESERVE
             bare = ["--no-deps"] if self.is_slow else []  # they come as wheels
             report["editable"] = any(not self.uv(*way, *bare) for way in ways)
-            lost = [member for member in members if self.beside(member)]
+            lost = [member for member in members if self.beside([*member, *bare])]
             report["editable"] |= len(lost) < len(members)
             report["failed"] += [member[-1] for member in lost]
             self.options += ["--only-binary", ":all:"] if self.is_slow else []
@@ -123,11 +123,12 @@ class Installation:
         if module and told(self.python, "-c", "import " + module[0]) and self.uv(*module, last=True):
             report["problem"] = module[0] + " cannot be installed"
         beside_sources(self.python)
+        seconds = min(COMPILING, max(1.0, self.ends - time.monotonic()))
         compiling = [self.python, "-m", "compileall", "-q", "-j", "0", str(site(self.python))]
         # Boxes of tests cannot write, and would compile everything each time.
         with suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(  # noqa: S603 - as `told`
-                compiling, timeout=COMPILING, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+                compiling, timeout=seconds, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
             )
 
     def beside(self, member: list[str]) -> bool:

@@ -29,7 +29,7 @@ from agentless_mini.environment.declared import (
     read_setup_py,
 )
 from agentless_mini.environment.machine import PythonRequirement
-from agentless_mini.environment.sources import CONDA, SIZE_LIMIT, Layout, Listing, ranked
+from agentless_mini.environment.sources import CONDA, SIZE_LIMIT, TEST_NAMES, Layout, Listing, ranked
 from agentless_mini.errors import printable
 
 VERSION = "4"
@@ -42,7 +42,7 @@ _COMPILED = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".pyx", ".pxd", ".pxi", 
 _NO_MEMBERS = frozenset(
     {"test", "tests", "testing", "example", "examples", "docs", "doc", "fixtures", "testdata", "data", "templates"}
 )
-_MOST_MEMBERS, _MOST_MISSED = 16, 200
+_MOST_MEMBERS, _MOST_MISSED = 32, 200
 # Modules whose distribution has another name; it counts only where a file of the project mentions it.
 _KNOWN = {
     "yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image", "bs4": "beautifulsoup4",
@@ -66,12 +66,11 @@ class Needs:
 
     `ways` are arguments that install the project, the best first, and `members` those that install each of its members;
     none where there is no project. `best` is what its tests need, and each of `others` is added where it fits. `alone`
-    are the project's own requirements, for where it cannot be installed, and `simple` those that name a version of an
-    index, of the best.
-    `locked` are the versions of its lock file. `modules` are those that its tests import, each with the number of
-    files that do and the distribution that is to bring it, "" where the project names none. `variables` are for a
-    second try. `packages` are the top-level packages of the tree. `module` is what must be importable for the tests to
-    be run, "" where nothing is. `digest` names all of the tree that a build depends on.
+    is what the project and its members require, for where they cannot be installed, and `simple` those that name a
+    version of an index, of the best. `locked` are the versions of its lock file. `modules` are those that its tests
+    import, each with the number of files that do and the distribution that is to bring it, "" where the project names
+    none. `variables` are for a second try. `packages` are the top-level packages of the tree. `module` is what must be
+    importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on.
     """
 
     python: PythonRequirement
@@ -118,7 +117,7 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
         also,
         tuple(best.arguments),
         lists,
-        once(declared.dependencies),
+        once((*declared.dependencies, *_of_members(texts, members))),
         once(text for text in (*declared.dependencies, *listed) if named(text)),
         tuple(line for line in locked if not line.startswith(f"{normal(declared.name)}==")),
         tuple(_modules(snapshot.files, texts)),
@@ -223,6 +222,16 @@ def _ways(
     asked = (f".[{','.join(once(names))}]" for names in ((*best.extras, *more), best.extras) if names)
     ways = [*([(*start, text) for text in once(asked)]), (*start, "."), (".",)] if declared.project else []
     return tuple(dict.fromkeys(ways)), also, tuple(dict.fromkeys(lists))
+
+
+def _of_members(texts: Mapping[str, str], members: Iterable[str]) -> list[str]:
+    """Return what members require that is no member: to run, and by their extras and groups for tests."""
+    found = [_declared(texts, f"{member}/") for member in members]
+    own, listed = {normal(one.name) for one in found}, list[str]()
+    for one in found:
+        tests = (text for name in TEST_NAMES for of in (one.extras, one.groups) for text in of.get(name, ()))
+        listed += [text for text in (*one.dependencies, *tests) if named(text) not in own]
+    return listed
 
 
 def _below(texts: Mapping[str, str], member: str) -> dict[str, str]:

@@ -46,6 +46,7 @@ _FILES = re.compile(
     r"(?:(?:requirements|tests?|requirements/tests?|tests?/requirements)/)?"
     r"(?:(?:tests?|testing)[-_.]requirements|requirements[-_.](?:tests?|testing)|tests?|testing|requirements)\.(?:txt|in)"
 )
+_CI_FILES = re.compile(r"requirements[-_./]ci\.(?:txt|in)|ci[-_.]requirements\.(?:txt|in)")
 _DEV_FILES = re.compile(
     r"(?:requirements/)?(?:dev(?:elop(?:ment)?)?[-_.]requirements|requirements[-_.]dev(?:elop(?:ment)?)?|dev)\.(?:txt|in)"
 )
@@ -198,7 +199,7 @@ def _sources(layout: Layout) -> Iterator[tuple[Rank, Listing]]:
         yield from ((max(rank, Rank.EXTRA), Listing([name])) for name in extras[:1])
     yield Rank.TOX, layout.source(tox_entries(texts))
     yield Rank.NOX, layout.source(nox_entries(texts.get("noxfile.py", "")))
-    for pattern, rank in ((_FILES, Rank.FILE), (_DEV_FILES, Rank.DEV)):
+    for pattern, rank in ((_FILES, Rank.FILE), (_CI_FILES, Rank.CI), (_DEV_FILES, Rank.DEV)):
         files = sorted(filter(pattern.fullmatch, texts), key=lambda path: (path.endswith(".in"), path.count("/"), path))
         plain = {path for path in files if path in {"requirements.txt", "requirements.in"}}
         # A plain one that lists the runner is for those who run the tests.

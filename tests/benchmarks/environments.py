@@ -5,8 +5,8 @@ is a folder of clones, each taken as its HEAD is. Three test files are picked of
 nothing of the outcome: among the files that are named as tests are and hold a test of the runner. A repository counts
 if every picked file ran and at least 80 % of its tests passed; a skipped test counts neither way. With `--baselines`
 two ways that people try first are built beside it in the same boxes, and judged with the same runner and files: `pip
-install -e . pytest`, and uv with every extra of the project that has "test" in its name. A build has 300 seconds, and
-the files have 150 of their own.
+install -e . pytest`, and uv with every extra of the project that has "test" in its name. A build has 300 seconds
+where `--build-seconds` does not say otherwise, and the files have 150 of their own.
 """
 
 import argparse
@@ -112,13 +112,13 @@ def ways_of(snapshot: Snapshot, with_baselines: bool) -> Iterator[tuple[str, str
     yield "uv", f'{PLACE}/uv pip install {options} --python "$VIRTUAL_ENV/bin/python" -e {project} pytest'
 
 
-async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:
+async def tried(path: Path, way: str, setup: str, cache: Path, build_s: float) -> Row:
     """Build an environment for a clone in one way, and run the picked files."""
     repository = open_repository(str(path), None, cache)
     snapshot = repository.snapshot()
     runner = harness_of(snapshot).runner
     files = picked(snapshot, runner, path.name)
-    settings = SandboxSettings(kind=SandboxKind.LOCAL, boxes=1, setup=setup, build_seconds=BUILD_S, case_seconds=CASE_S)
+    settings = SandboxSettings(kind=SandboxKind.LOCAL, boxes=1, setup=setup, build_seconds=build_s, case_seconds=CASE_S)
     events: list[Event] = []
     began = time.monotonic()
     async with AsyncExitStack() as stack:
@@ -171,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--baselines", action="store_true")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--build-seconds", type=float, default=BUILD_S)
     asked = parser.parse_args(arguments)
     clones = [path for path in sorted(asked.clones.iterdir()) if not asked.only or path.name in asked.only]
     print(HEAD, "|" + "---|" * HEAD.count(" | ") + "---|", sep="\n", flush=True)  # noqa: T201 - its result
@@ -179,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for path in clones:
             snapshot = open_repository(str(path), None, Path(folder)).snapshot()
             for way, setup in ways_of(snapshot, asked.baselines):
-                row = asyncio.run(tried(path, way, setup, asked.cache or Path(folder)))
+                row = asyncio.run(tried(path, way, setup, asked.cache or Path(folder), asked.build_seconds))
                 total[way] += 1
                 good[way] += row.counts
                 print(row.line(), flush=True)  # noqa: T201 - its result

@@ -38,6 +38,7 @@ def test_pyproject() -> None:
 def test_a_pyproject_of_tools_alone_is_no_project() -> None:
     assert not needs(pyproject__toml="[tool.ruff]\nline-length = 100\n").project
     assert not needs(pyproject__toml="[project\n").project
+    assert not needs(pyproject__toml='[project]\nname = "top"\n[tool.uv]\npackage = false\n').project
     assert not needs().project
 
 
@@ -133,8 +134,10 @@ def test_members_of_a_workspace_and_of_a_monorepo_are_installed() -> None:
 def test_the_members_that_a_list_names_are_all_that_is_installed() -> None:
     member = '[project]\nname = "%s"\n'
     files = {f"{path}/pyproject.toml": member % path for path in ("main", "worker", "www/grid")}
-    files |= {"requirements-test.txt": "-r more/list.txt\n-e main[tls]\n", "more/list.txt": "-e ../worker\n"}
-    assert needs_of(tree(files), Runner.PYTEST).members == (("-e", "./main"), ("-e", "./worker"))
+    files |= {"requirements-ci.txt": "-r more/list.txt\n-e main[tls]\n", "more/list.txt": "-e ../worker\n"}
+    files["worker/pyproject.toml"] += 'dependencies = ["main==1", "x"]\n'
+    found = needs_of(tree(files), Runner.PYTEST)
+    assert (found.members, found.alone) == ((("-e", "./main"), ("-e", "./worker")), ("x",))
 
 
 @pytest.mark.parametrize("path", ["uv.lock", "poetry.lock", "pdm.lock", "pylock.toml"])
