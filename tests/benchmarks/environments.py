@@ -1,12 +1,13 @@
 """Measures in how many real repositories the environment that is built runs the tests.
 
-Run with `python -m tests.benchmarks.environments CLONES [--baselines] [--only NAME ...] [--cache FOLDER]`. `CLONES`
-is a folder of clones, each taken as its HEAD is. Three test files are picked of each, by a rule and a seed that know
+Run with `python -m tests.benchmarks.environments CLONES [--baselines] [--only NAME ...] [--cache FOLDER]`. `CLONES` is
+a folder of clones, each taken as its HEAD is. Three test files are picked of each, by a rule and a seed that know
 nothing of the outcome: among the files that are named as tests are and hold a test of the runner. A repository counts
 if every picked file ran and at least 80 % of its tests passed; a skipped test counts neither way. With `--baselines`
 two ways that people try first are built beside it in the same boxes, and judged with the same runner and files: `pip
-install -e . pytest`, and uv with every extra of the project that has "test" in its name. A build has 300 seconds
-where `--build-seconds` does not say otherwise, and the files have 150 of their own.
+install -e . pytest`, and uv with every extra of the project that has "test" in its name. A build has 300 seconds where
+`--build-seconds` does not say otherwise, and the files have 150 of their own. `--docker IMAGE` builds images on this
+one, instead of boxes of bubblewrap.
 """
 
 import argparse
@@ -112,13 +113,13 @@ def ways_of(snapshot: Snapshot, with_baselines: bool) -> Iterator[tuple[str, str
     yield "uv", f'{PLACE}/uv pip install {options} --python "$VIRTUAL_ENV/bin/python" -e {project} pytest'
 
 
-async def tried(path: Path, way: str, setup: str, cache: Path, build_s: float) -> Row:
+async def tried(path: Path, way: str, setup: str, cache: Path, asked: SandboxSettings) -> Row:
     """Build an environment for a clone in one way, and run the picked files."""
     repository = open_repository(str(path), None, cache)
     snapshot = repository.snapshot()
     runner = harness_of(snapshot).runner
     files = picked(snapshot, runner, path.name)
-    settings = SandboxSettings(kind=SandboxKind.LOCAL, boxes=1, setup=setup, build_seconds=build_s, case_seconds=CASE_S)
+    settings = asked.model_copy(update={"setup": setup})
     events: list[Event] = []
     began = time.monotonic()
     async with AsyncExitStack() as stack:
@@ -172,7 +173,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--build-seconds", type=float, default=BUILD_S)
+    parser.add_argument("--docker", default="")
     asked = parser.parse_args(arguments)
+    settings = SandboxSettings(
+        kind=SandboxKind.DOCKER if asked.docker else SandboxKind.LOCAL,
+        base_image=asked.docker or SandboxSettings().base_image,
+        boxes=1,
+        build_seconds=asked.build_seconds,
+        case_seconds=CASE_S,
+    )
     clones = [path for path in sorted(asked.clones.iterdir()) if not asked.only or path.name in asked.only]
     print(HEAD, "|" + "---|" * HEAD.count(" | ") + "---|", sep="\n", flush=True)  # noqa: T201 - its result
     total, good = Counter[str](), Counter[str]()
@@ -180,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for path in clones:
             snapshot = open_repository(str(path), None, Path(folder)).snapshot()
             for way, setup in ways_of(snapshot, asked.baselines):
-                row = asyncio.run(tried(path, way, setup, asked.cache or Path(folder), asked.build_seconds))
+                row = asyncio.run(tried(path, way, setup, asked.cache or Path(folder), settings))
                 total[way] += 1
                 good[way] += row.counts
                 print(row.line(), flush=True)  # noqa: T201 - its result

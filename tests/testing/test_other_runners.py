@@ -1,9 +1,12 @@
 """unittest and the user's own commands in real boxes."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from agentless_mini.domain import Case, Fault, Origin, Outcome, Runner
 from agentless_mini.testing import harness_of
+from agentless_mini.testing.inside import amini_run
 from tests.testing.boxes import RealBoxes, case, tree
 
 PASS, FAIL, ERROR, SKIP, GONE = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP, Outcome.NOT_COLLECTED
@@ -122,3 +125,13 @@ def test_a_command_of_a_case_stands_beside_tests(boxes: RealBoxes) -> None:
     results = boxes.run({"shop.py": "", "test_a.py": "def test_a(): pass\n"}, [*cases, case("test_a.py::test_a")])
     assert [result.outcome for result in results.values()] == [PASS, FAIL, ERROR, Outcome.TIMEOUT, PASS]
     assert results["no"].fault == Fault("", "It ended with status 1: why")
+
+
+@pytest.mark.parametrize(("runner", "hung"), [("django", False), ("unittest", True)])
+def test_django_may_take_longer_than_others_to_begin(runner: str, hung: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amini_run, "STARTUP", -1.0)
+    looks = [None, None, 0]
+    child = SimpleNamespace(poll=lambda: looks.pop(0), kill=lambda: None, wait=lambda: -9, returncode=0)
+    ledger = SimpleNamespace(room=0, limit=1.0, plan={"runner": runner, "seconds": 1.0})
+    line = SimpleNamespace(hear=lambda seconds: False)
+    assert amini_run.watch(child, ledger, line)[1] is hung  # type: ignore[arg-type]
