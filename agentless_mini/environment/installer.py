@@ -30,6 +30,8 @@ MOST_CALLS = 16  # of uv's installations, whatever fails, beside one for each me
 SHARE = 0.5  # of a build's seconds, after which what is not installed together is installed in parts
 RESERVE = 20  # seconds that are left for what comes after the installations
 MOST_ROUNDS = 5  # in which a list is installed without what could not be
+EDITABLE = "2022-09-15"  # by when setuptools could install for development as it is asked here
+BROUGHT = (3, 12)  # until then an environment had setuptools, which nobody needed to name
 COMPILED = (".so", ".pyd", ".dylib")
 COMPILING = 120  # seconds
 # What uv says of a package because of which nothing is installed.
@@ -117,7 +119,8 @@ class Installation:
         else:
             self.ends += plan["seconds"] * (1 - SHARE) - RESERVE
             report["editable"] = bool(ways or members)
-        for others in plan["others"]:
+        old = [["setuptools"]] if plan["until"] and sys.version_info < BROUGHT else []
+        for others in old + plan["others"]:
             report["failed"] += self.as_many(others)
         report["missing"] = self.without_modules()
         if module and told(self.python, "-c", "import " + module[0]) and self.uv(*module, last=True):
@@ -248,7 +251,9 @@ class Installation:
             sys.stdout.write("(not tried, for there were too many calls)\n")
             return NOT_TRIED
         self.calls += 1
-        dated = ["--exclude-newer", self.plan["until"]] if self.plan["until"] else []
+        until = self.plan["until"]
+        dated = ["--exclude-newer", until] if until else []
+        dated += ["--exclude-newer-package", "setuptools=" + max(until, EDITABLE)] if until else []
         command = [self.program, "pip", "install", *UV, "--cache-dir", self.cache, "--python", self.python, *dated]
         status, self.said = heard(*command, *self.options, *arguments, seconds=max(1.0, self.ends - time.monotonic()))
         self.is_slow |= status == TOO_SLOW

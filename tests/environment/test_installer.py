@@ -149,3 +149,10 @@ def test_requirements_of_a_git_host_that_is_not_reached_leave_their_names(monkey
     report, calls = ran(("git+", said), best=["-r", "list.txt"])
     assert Path("list.txt").read_text() == "#\nalpha ; os\nbeta\nrest\ngit+https://other/d\n"
     assert (len(report["failed"]), report["editable"], len(calls)) == (3, True, 2)
+
+
+def test_an_old_tree_has_setuptools_that_installs_for_development() -> None:
+    _, calls = ran(until="2019-11-25")
+    day = ["--exclude-newer", "2019-11-25", "--exclude-newer-package", "setuptools=2022-09-15"]
+    assert calls[0] == [*day, "-e", ".", "alpha", "beta"]
+    assert ["setuptools" in words for words in calls[1:]] == [True] * (sys.version_info < (3, 12))
