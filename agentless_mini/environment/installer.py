@@ -30,7 +30,6 @@ MOST_CALLS = 16  # of uv's installations, whatever fails, beside one for each me
 SHARE = 0.5  # of a build's seconds, after which what is not installed together is installed in parts
 RESERVE = 20  # seconds that are left for what comes after the installations
 MOST_ROUNDS = 5  # in which a list is installed without what could not be
-EDITABLE = "2022-09-15"  # by when setuptools could install for development as it is asked here
 BROUGHT = (3, 12)  # until then an environment had setuptools, which nobody needed to name
 COMPILED = (".so", ".pyd", ".dylib")
 COMPILING = 120  # seconds
@@ -87,6 +86,7 @@ class Installation:
         self.options: list[str] = list(plan["options"])
         self.ends = time.monotonic() + plan["seconds"] * SHARE
         self.is_slow = False
+        self.versioned: list[str] = list(plan["versioned"])
 
     def make(self) -> bool:
         """Make the environment where it is not there, and give it pip where a user's command may want it."""
@@ -202,6 +202,18 @@ class Installation:
         names = [re.sub(r"[-_.]+", "-", name).lower() for name in found]
         return next((name for name in names if name not in known and name not in NO_NAMES), "")
 
+    def mended(self) -> bool:
+        """Change what made uv install nothing, if it is one of the known faults; tell whether it was."""
+        if "build_editable" in self.said and "--no-editable" not in self.options:  # an old backend
+            self.options.append("--no-editable")
+            return True
+        if "Package metadata version `" + self.plan["version"] in self.said and self.versioned:
+            for name in self.versioned:  # what is the project's alone was told a dependency too
+                os.unsetenv(name)
+            self.versioned = []
+            return True
+        return self.struck()
+
     def struck(self) -> bool:
         """Strike from the lists what lies on a host of git's that uv has just not reached; tell whether there is any.
 
@@ -251,13 +263,11 @@ class Installation:
             sys.stdout.write("(not tried, for there were too many calls)\n")
             return NOT_TRIED
         self.calls += 1
-        until = self.plan["until"]
-        dated = ["--exclude-newer", until] if until else []
-        dated += ["--exclude-newer-package", "setuptools=" + max(until, EDITABLE)] if until else []
+        dated = ["--exclude-newer", self.plan["until"]] if self.plan["until"] else []
         command = [self.program, "pip", "install", *UV, "--cache-dir", self.cache, "--python", self.python, *dated]
         status, self.said = heard(*command, *self.options, *arguments, seconds=max(1.0, self.ends - time.monotonic()))
         self.is_slow |= status == TOO_SLOW
-        return self.uv(*arguments, last=last) if status and self.struck() else status
+        return self.uv(*arguments, last=last) if status and self.mended() else status
 
     def frozen(self) -> list[str]:
         """Return the versions of what is installed."""

@@ -88,6 +88,7 @@ class Needs:
     digest: str
     notes: tuple[str, ...] = ()
     rust: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def project(self) -> bool:
@@ -127,6 +128,7 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
         "",
         _left_out(once(entry for source in (best, *others) for entry in source.left_out)),
         any(file.path.rpartition("/")[2] == "Cargo.toml" for file in snapshot.files),
+        once(filter(None, (normal(_declared(texts, path).name) for path in ("", *(f"{one}/" for one in members))))),
     )
     return _with_digest(needs, snapshot.files, texts, runner)
 

@@ -22,6 +22,9 @@ if words[1] == "install":
         if needle == "git+" and os.path.exists("list.txt") and "https://host" in open("list.txt").read():
             print(said)
             sys.exit(1)
+        if (needle == "old" and "--no-editable" not in words) or (needle == "told" and "TOLD_VERSION" in os.environ):
+            print(said)
+            sys.exit(1)
         if needle == "slow" and "." in words and "alpha" in words:
             time.sleep(60)
         name = re.findall(r"(?:build `|Because )([a-z]+)", said)[0]
@@ -33,7 +36,8 @@ if words[1] == "install":
 PLAN: dict[str, Any] = {
     "python": "venv/bin/python", "make": "", "fresh": False, "setup": "", "until": "", "options": [], "locked": False,
     "ways": [["-e", "."], ["."]], "best": ["alpha", "beta"], "others": [], "alone": ["own"], "modules": [],
-    "variables": [], "module": "", "members": [], "seconds": 600,
+    "variables": [], "module": "", "members": [], "seconds": 600, "version": "99.0.0",
+    "versioned": [],
 }  # fmt: skip
 GONE = "  cause: Because {} was not found in the package registry and you require {}, we can conclude"
 NO_BUILD = "error: Failed to build `{}`"
@@ -151,8 +155,15 @@ def test_requirements_of_a_git_host_that_is_not_reached_leave_their_names(monkey
     assert (len(report["failed"]), report["editable"], len(calls)) == (3, True, 2)
 
 
-def test_an_old_tree_has_setuptools_that_installs_for_development() -> None:
-    _, calls = ran(until="2019-11-25")
-    day = ["--exclude-newer", "2019-11-25", "--exclude-newer-package", "setuptools=2022-09-15"]
-    assert calls[0] == [*day, "-e", ".", "alpha", "beta"]
-    assert ["setuptools" in words for words in calls[1:]] == [True] * (sys.version_info < (3, 12))
+def test_an_old_tree_has_setuptools_and_is_installed_as_for_users_where_its_backend_is_old() -> None:
+    _, calls = ran(("old", "Because x: no attribute 'build_editable'"), until="2019-11-25")
+    day = ["--exclude-newer", "2019-11-25"]
+    assert calls[:2] == [[*day, "-e", ".", "alpha", "beta"], [*day, "--no-editable", "-e", ".", "alpha", "beta"]]
+    assert ["setuptools" in words for words in calls[2:]] == [True] * (sys.version_info < (3, 12))
+
+
+def test_a_version_that_is_the_projects_is_not_told_to_what_it_needs() -> None:
+    os.putenv("TOLD_VERSION", "99.0.0")
+    said = "Because x: Package metadata version `99.0.0` does not match given version `1.8.0`"
+    report, calls = ran(("told", said), version="99.0.0", versioned=["TOLD_VERSION"])
+    assert (report["failed"], report["editable"], len(calls)) == ([], True, 2)
