@@ -1,6 +1,8 @@
 """unittest and the user's own commands in real boxes."""
 
+import os
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -131,7 +133,21 @@ def test_a_command_of_a_case_stands_beside_tests(boxes: RealBoxes) -> None:
 def test_django_may_take_longer_than_others_to_begin(runner: str, hung: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amini_run, "STARTUP", -1.0)
     looks = [None, None, 0]
-    child = SimpleNamespace(poll=lambda: looks.pop(0), kill=lambda: None, wait=lambda: -9, returncode=0)
-    ledger = SimpleNamespace(room=0, limit=1.0, plan={"runner": runner, "seconds": 1.0})
-    line = SimpleNamespace(hear=lambda seconds: False)
-    assert amini_run.watch(child, ledger, line)[1] is hung  # type: ignore[arg-type]
+    child: Any = SimpleNamespace(
+        pid=os.getpid(), poll=lambda: looks.pop(0), kill=lambda: None, wait=lambda: -9, returncode=0
+    )
+    ledger: Any = SimpleNamespace(room=0, limit=1.0, plan={"runner": runner, "seconds": 1.0})
+    line: Any = SimpleNamespace(hear=lambda seconds: False)
+    assert amini_run.watch(child, ledger, line)[1] is hung
+
+
+def test_time_in_which_a_runner_waits_for_a_processor_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amini_run, "STARTUP", 5.0)
+    clock, waiting = iter([0.0, 9.0, 19.0, 21.0]), iter([100.0, 109.0, 119.0, 999.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(amini_run, "waited", lambda process: next(waiting))
+    child: Any = SimpleNamespace(pid=1, poll=lambda: None, kill=lambda: None, wait=lambda: -9)
+    ledger: Any = SimpleNamespace(room=0, plan={"runner": "unittest"})
+    line: Any = SimpleNamespace(hear=lambda seconds: False)
+    assert amini_run.watch(child, ledger, line) == (-9, True)
+    assert list(clock) == [], "four times what it has, at most"
