@@ -42,6 +42,7 @@ REFUSED = [
 ]
 REFUSALS = len(REFUSED)
 UNREACHED = re.compile(r"unable to access '\w+://(?:[^/@']*@)?([^/':]+)")
+DEVELOPED = re.compile(r"^[ \t]*(?:-e|--editable)[ \t=]+(?!\S*://)([./]?)", re.MULTILINE)
 LISTS = (".txt", ".in", ".toml", ".cfg")
 NO_NAMES = {"pytest", "python", "and", "or", "you", "we", "it", "your", "project", "requirements", "unsatisfiable"}
 REQUIRED = re.compile(r"(?:you require|depends on) ([^,]*)(?=[,\n]| and)")
@@ -85,7 +86,7 @@ class Installation:
         self.said = ""
         self.options: list[str] = list(plan["options"])
         self.ends = time.monotonic() + plan["seconds"] * SHARE
-        self.is_slow = False
+        self.is_slow = self.is_plain = False
         self.versioned: list[str] = list(plan["versioned"])
 
     def make(self) -> bool:
@@ -204,8 +205,12 @@ class Installation:
 
     def mended(self) -> bool:
         """Change what made uv install nothing, if it is one of the known faults; tell whether it was."""
-        if "build_editable" in self.said and "--no-editable" not in self.options:  # an old backend
-            self.options.append("--no-editable")
+        if "build_editable" in self.said and not self.is_plain:  # a backend of before 2022, which uv asks all the same
+            self.is_plain = True
+            for path in files():
+                if path.endswith(LISTS[:2]) and path.count("/") <= 3:
+                    text = Path(path).read_bytes().decode("utf-8", "replace")
+                    Path(path).write_text(DEVELOPED.sub(lambda match: match[1] or "./", text), encoding="utf-8")
             return True
         if "Package metadata version `" + self.plan["version"] in self.said and self.versioned:
             for name in self.versioned:  # what is the project's alone was told a dependency too
@@ -265,7 +270,8 @@ class Installation:
         self.calls += 1
         dated = ["--exclude-newer", self.plan["until"]] if self.plan["until"] else []
         command = [self.program, "pip", "install", *UV, "--cache-dir", self.cache, "--python", self.python, *dated]
-        status, self.said = heard(*command, *self.options, *arguments, seconds=max(1.0, self.ends - time.monotonic()))
+        words = [word for word in arguments if word != "-e" or not self.is_plain]
+        status, self.said = heard(*command, *self.options, *words, seconds=max(1.0, self.ends - time.monotonic()))
         self.is_slow |= status == TOO_SLOW
         return self.uv(*arguments, last=last) if status and self.mended() else status
 

@@ -22,7 +22,7 @@ if words[1] == "install":
         if needle == "git+" and os.path.exists("list.txt") and "https://host" in open("list.txt").read():
             print(said)
             sys.exit(1)
-        if (needle == "old" and "--no-editable" not in words) or (needle == "told" and "TOLD_VERSION" in os.environ):
+        if (needle == "old" and "-e" in words) or (needle == "told" and "TOLD_VERSION" in os.environ):
             print(said)
             sys.exit(1)
         if needle == "slow" and "." in words and "alpha" in words:
@@ -156,10 +156,12 @@ def test_requirements_of_a_git_host_that_is_not_reached_leave_their_names(monkey
 
 
 def test_an_old_tree_has_setuptools_and_is_installed_as_for_users_where_its_backend_is_old() -> None:
+    Path("list.txt").write_text("-e .[tls]\n--editable=worker\n-e git+https://host/x\n-edge\n")
     _, calls = ran(("old", "Because x: no attribute 'build_editable'"), until="2019-11-25")
     day = ["--exclude-newer", "2019-11-25"]
-    assert calls[:2] == [[*day, "-e", ".", "alpha", "beta"], [*day, "--no-editable", "-e", ".", "alpha", "beta"]]
+    assert calls[:2] == [[*day, "-e", ".", "alpha", "beta"], [*day, ".", "alpha", "beta"]]
     assert ["setuptools" in words for words in calls[2:]] == [True] * (sys.version_info < (3, 12))
+    assert Path("list.txt").read_text() == ".[tls]\n./worker\n-e git+https://host/x\n-edge\n"
 
 
 def test_a_version_that_is_the_projects_is_not_told_to_what_it_needs() -> None:
