@@ -86,6 +86,7 @@ class Installation:
         self.said = ""
         self.options: list[str] = list(plan["options"])
         self.ends = time.monotonic() + plan["seconds"] * SHARE
+        self.last = time.monotonic() + plan["seconds"] - RESERVE
         self.is_slow = self.is_plain = False
         self.versioned: list[str] = list(plan["versioned"])
 
@@ -108,7 +109,7 @@ class Installation:
         module = [plan["module"]] if plan["module"] else []
         best = [*plan["best"], *(module if plan["module"] not in plan["best"] else [])]
         if (ways or members or best) and not self.together(ways, [word for one in members for word in one] + best):
-            self.ends += plan["seconds"] * (1 - SHARE) - RESERVE
+            self.ends = self.last
             bare = ["--no-deps"] if self.is_slow else []  # they come as wheels
             report["editable"] = any(not self.uv(*way, *bare) for way in ways)
             lost = [member for member in members if self.beside([*member, *bare])]
@@ -118,7 +119,7 @@ class Installation:
             alone = plan["alone"] if bare or not report["editable"] else []
             report["failed"] += self.as_many(alone) + self.as_many(best)
         else:
-            self.ends += plan["seconds"] * (1 - SHARE) - RESERVE
+            self.ends = self.last
             report["editable"] = bool(ways or members)
         old = [["setuptools"]] if plan["until"] and sys.version_info < BROUGHT else []
         for others in old + plan["others"]:
@@ -271,7 +272,9 @@ class Installation:
         dated = ["--exclude-newer", self.plan["until"]] if self.plan["until"] else []
         command = [self.program, "pip", "install", *UV, "--cache-dir", self.cache, "--python", self.python, *dated]
         words = [word for word in arguments if word != "-e" or not self.is_plain]
-        status, self.said = heard(*command, *self.options, *words, seconds=max(1.0, self.ends - time.monotonic()))
+        now = time.monotonic()
+        times = max(1.0, self.ends - now), max(1.0, self.last - now)
+        status, self.said = heard(*command, *self.options, *words, seconds=times)
         self.is_slow |= status == TOO_SLOW
         return self.uv(*arguments, last=last) if status and self.mended() else status
 
@@ -296,8 +299,11 @@ def told(*command: str) -> int:
     return heard(*command)[0]
 
 
-def heard(*command: str, seconds: float | None = None) -> tuple[int, str]:
-    """Run a command as `told`, for so many seconds at most; return the end of what it says too."""
+def heard(*command: str, seconds: tuple[float, float] | None = None) -> tuple[int, str]:
+    """Run a command as `told`; return the end of what it says too.
+
+    It has so many seconds, and once it has said what it resolved, those of the second number: to build takes its time.
+    """
     sys.stdout.write(f"\n$ {' '.join(command)}\n")
     sys.stdout.flush()
     try:
@@ -305,21 +311,20 @@ def heard(*command: str, seconds: float | None = None) -> tuple[int, str]:
     except OSError as error:
         sys.stdout.write(f"({error})\n")
         return NOT_FOUND, ""
-    said, ends = b"", time.monotonic() + (seconds or 0)
+    said, began = b"", time.monotonic()
     with child:
-        while child.stdout and (
-            seconds is None or select.select([child.stdout], [], [], max(0.0, ends - time.monotonic()))[0]
-        ):
+        while child.stdout:
+            left = began + seconds[b"Resolved " in said] - time.monotonic() if seconds else 0.0
+            if seconds and not select.select([child.stdout], [], [], max(0.0, left))[0]:
+                child.kill()
+                sys.stdout.write(f"(ended after {time.monotonic() - began:.0f} s)\n")
+                return TOO_SLOW, said.decode("utf-8", "replace")
             part = os.read(child.stdout.fileno(), 65536)
             if not part:
                 break
             said = (said + part)[-65536:]
             sys.stdout.buffer.write(part)
             sys.stdout.flush()
-        else:
-            child.kill()
-            sys.stdout.write(f"(ended after {seconds:.0f} s)\n")
-            return TOO_SLOW, said.decode("utf-8", "replace")
     if child.returncode:
         sys.stdout.write(f"(exited with {child.returncode})\n")
     return child.returncode, said.decode("utf-8", "replace")
