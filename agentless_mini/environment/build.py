@@ -85,16 +85,20 @@ def build_job(
     plan = {
         "setup": settings.setup,
         "until": work.until,
+        "seconds": settings.build_seconds,
         "python": python,
         "make": make,
         "fresh": fresh,
         "ways": needs.ways,
+        "members": needs.members,
         "best": needs.best,
         "others": needs.others,
         "alone": needs.alone,
         "locked": bool(needs.locked) and not work.until,
         "modules": needs.modules,
         "variables": needs.variables,
+        "version": VERSION,
+        "versioned": _TOLD_VERSION,
         "options": work.index.options(),
         "module": needs.module,
         "certificates": CERTIFICATES if work.index.certificates else (),
@@ -106,7 +110,8 @@ def build_job(
         PlacedFile(f"{PLACE}/uv", Path(find_uv_bin()).read_bytes(), "100755"),
         *work.index.placed(_BUNDLE),
     )
-    told = dict.fromkeys((*_TOLD_VERSION, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
+    own = (f"{_TOLD_VERSION[0]}_FOR_{name.upper().replace('-', '_')}" for name in needs.names)
+    told = dict.fromkeys((*_TOLD_VERSION, *own, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
     variables = {
         **dict(work.index.variables(here=not make)),
         **told,

@@ -48,6 +48,8 @@ from agentless_mini.sandbox.host import Scratch
 from agentless_mini.sandbox.wire import Contents, Pack, pack_snapshot
 from agentless_mini.settings.run import SandboxSettings
 
+CRATES = ("index.crates.io:443", "static.crates.io:443")
+"""The index of Rust's packages, which a build reaches where the tree has a Cargo.toml."""
 _LOOK_AGAIN = 0.2  # seconds
 _LOG_END = 20_000  # letters
 BUSY = "the machine was too busy for it"
@@ -228,7 +230,8 @@ class Work:
 
     def proxy(self) -> AbstractAsyncContextManager[IndexProxy]:
         """Give the network of one build, and tell people what it was kept from. Raises `EnvironmentFailed`."""
-        return open_told(self.index, self.settings.build_hosts, self.scratch, self.note)
+        hosts = (*self.settings.build_hosts, *(CRATES if self.needs.rust else ()))
+        return open_told(self.index, hosts, self.scratch, self.note)
 
     def note(self, text: str) -> None:
         """Tell people."""
