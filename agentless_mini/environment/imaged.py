@@ -240,8 +240,8 @@ class _Images(Way):
         built = usable(result, work, slot)
         made = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
         if other:
-            made.variables = other.variables_in(KEEP)
-            ways = [made]
+            how = {"variables": other.variables_in(KEEP), "user": found.environment.user}
+            ways = [made.model_copy(update=how)]
         elif own:
             pythons = (base.python,) if base.python == CARRIED else ()
             ways = [_as_found(await self._found(work, image, pythons), made)]
