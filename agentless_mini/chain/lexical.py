@@ -105,7 +105,7 @@ def is_test_path(path: str) -> bool:
     in_folder = "tests" in parts[:-1] or parts[0] == "test"
     named = path == "test.py" or name in {"conftest.py", "tests.py"}
     named = named or re.fullmatch(r"test_.*\.py|.*_tests?\.py", name) is not None
-    return in_folder or named or ANY_TEST.fullmatch(path) is not None
+    return in_folder or named or (not name.endswith(".py") and ANY_TEST.fullmatch(path) is not None)
 
 
 def is_test_file(file: SourceFile) -> bool:

@@ -67,7 +67,8 @@ def _holds_tests(file: SourceFile) -> bool:
     if file.path.endswith(".py"):
         named = _TEST_NAME.fullmatch(file.path.rpartition("/")[2])
         return bool(named and is_test_file(file) and _HOLDS_TESTS.search(file.data))
-    rows = (ROWS[runner] for runner, named in TESTS.items() if named.fullmatch(file.path))
+    fits = ((one, row) for one, row in ROWS.items() if file.path.endswith(row.suffixes))
+    rows = (row for runner, row in fits if TESTS[runner].fullmatch(file.path))
     return any(re.search(row.holds, file.data.decode("utf-8", "replace")) for row in rows)
 
 
