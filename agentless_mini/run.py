@@ -196,7 +196,7 @@ async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:
     from agentless_mini.environment.opening import foresee
     from agentless_mini.testing import harness_of
 
-    return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command).runner)
+    return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command, settings.test_report).runner)
 
 
 def opening_of(
@@ -217,7 +217,8 @@ def opening_of(
 
     opened = partial(open_boxes, settings, repository, snapshot, cache, variables, stack)
     is_said = bool(settings.setup or settings.image) or settings.kind is SandboxKind.UNSAFE
-    return Opening(harness_of(snapshot, settings.test_command), opened, None if is_said else opened)
+    harness = harness_of(snapshot, settings.test_command, settings.test_report)
+    return Opening(harness, opened, None if is_said else opened)
 
 
 async def open_boxes(
@@ -241,7 +242,7 @@ async def open_boxes(
     from agentless_mini.environment.work import EnvironmentRequest, Unavailable
     from agentless_mini.testing import guards, harness_of
 
-    harness, contents = harness_of(snapshot, settings.test_command), repository.contents()
+    harness, contents = harness_of(snapshot, settings.test_command, settings.test_report), repository.contents()
     guarding = None
     if proposed:
         settings, guarding = settings.model_copy(update={"setup": proposed}), partial(guards, snapshot)

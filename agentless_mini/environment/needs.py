@@ -28,6 +28,7 @@ from agentless_mini.environment.declared import (
     read_setup_cfg,
     read_setup_py,
 )
+from agentless_mini.environment.ecosystems import Ecosystem, ecosystem_of
 from agentless_mini.environment.machine import PythonRequirement
 from agentless_mini.environment.sources import CONDA, SIZE_LIMIT, TEST_NAMES, Layout, Listing, ranked
 from agentless_mini.errors import printable
@@ -71,6 +72,7 @@ class Needs:
     import, each with the number of files that do and the distribution that is to bring it, "" where the project names
     none. `variables` are for a second try. `packages` are the top-level packages of the tree. `module` is what must be
     importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on.
+    `ecosystem` is there where the tests are of another language, and nothing else then.
     """
 
     python: PythonRequirement
@@ -89,6 +91,7 @@ class Needs:
     notes: tuple[str, ...] = ()
     rust: bool = False
     names: tuple[str, ...] = ()
+    ecosystem: Ecosystem | None = None
 
     @property
     def project(self) -> bool:
@@ -98,6 +101,9 @@ class Needs:
 
 def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     """Read the needs off a tree."""
+    if (other := ecosystem_of(snapshot, runner)) is not None:
+        none = ((),) * 9
+        return Needs(PythonRequirement(), *none, (), "", other.digest, ecosystem=other)
     texts = _texts(snapshot.files)
     declared = _declared(texts, "")
     projects = {
