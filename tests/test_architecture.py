@@ -17,7 +17,8 @@ CORE = {
     "domain", "errors", "edits", "model/grammar", "model/embedded/mutants", "model/embedded/regions",
     "learning/matching", "learning/reward",
     *(f"chain/{name}" for name in ("context", "file_lists", "generated_tests", "given", "import_graph", "lexical")),
-    *(f"chain/{name}" for name in ("measures", "prompts", "rank", "related_tests", "stopping", "trust")),
+    *(f"chain/{name}" for name in ("measures", "other_imports", "prompts", "rank", "related_tests", "stopping")),
+    "chain/trust",
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the room around it.
 BOXED = {"sandbox/inside", "testing/inside"}
@@ -227,7 +228,7 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 44_070, "files": 200, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "lines": 45_200, "files": 204, "packages_at_the_top": 14, "modules_at_the_top": 5,
     "class_names_of_two_meanings": 9, "most_parameters": 8, "modules_imported_by_settings": 11,
 }  # fmt: skip
 

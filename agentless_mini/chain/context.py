@@ -1,20 +1,20 @@
 """What of a repository fits a prompt: the tree, cut to the likeliest paths, and files, cut by one stated rule.
 
-The rule for files: each has a share of the room, the first of the list the largest, and what one does not need goes to
-the others. One that needs more than its share is shown in part: the functions most alike to the issue, and an outline
-of others. A file is left out only where its share is too small for any part. An issue that takes too much itself loses
-its middle.
+The rule for files: a part of the room is dealt to them, the first of the list gets most; for the rest the functions of
+all are bought, those most alike to the issue first. What a file does not need of its share goes to the others. One that
+needs more than its share is shown in part: its best functions, and an outline of others. A file is left out only where
+its share is too small for any part. An issue that takes too much itself loses its middle.
 
 Sizes are in estimated tokens: bytes times a ratio that the caller learns from the server's own count (`Gauge`). This
 module never talks to a server.
 """
 
 import ast
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
 from agentless_mini.chain.lexical import Mentions, alike
@@ -31,16 +31,19 @@ OVERHEAD_BYTES = 64
 LEAST_BYTES = 600
 # A longer Python file, in characters, is data: to parse it takes half a second and its weight in memory many times.
 MOST_PARSED = 1_000_000
-# The weight of a file's share beside that of the one before it in the list.
+# What a function, and a file's part of what is dealt, is worth beside one as good in the file before it in the list.
 DECAY = 0.8
+# The part of the room that is dealt to the files whatever they hold, so that an issue of few words shows of all.
+DEALT = 0.3
 # What another prompt shows of a file is shown again where it is at most so many times its share, or its share of it.
 REUSED = 1.3
 # A new part takes this much of its share, so that it fits where another prompt has a little less room.
 SLACK = 0.98
 # The outline may take this part of a file's share.
 OUTLINE_SHARE = 8
-# What an issue says of a function beside words, in units of the BM25 score of the best one.
-HEAD = 1.0  # of what stands before the first function: imports
+# What an issue says of a function beside words, in units of the BM25 score of the best one of all files.
+TITLE_COUNTS = 0.5  # of the score for the words of the title alone, which is added
+HEAD = 0.5  # of what stands before the first function: imports
 DEFINES_NAMED = 0.5
 IN_TRACEBACK = 1.0
 # How much less a long block is worth, which takes the room of several others: by this power of its lines.
@@ -114,7 +117,7 @@ def without_middle(text: str, letters: int) -> str:
 
 def fit_tree(ranked: Sequence[str], budget: int, gauge: Gauge) -> tuple[str, ...]:
     """Return as many paths as fit `budget` tokens, the likeliest ones, sorted: the order in which a tree is read."""
-    totals = accumulate(gauge.tokens(path + "\n") for path in ranked)
+    totals = itertools.accumulate(gauge.tokens(path + "\n") for path in ranked)
     return tuple(sorted(path for path, total in zip(ranked, totals, strict=True) if total <= budget))
 
 
@@ -127,11 +130,12 @@ def fit_files(
     share their beginning. `Fitted.files` is empty where no part of any file fits: the caller decides what that means.
     """
     costs = {one.path: gauge.tokens(one.text) + _heading(one.path, gauge) for one in sources}
-    weights = {one.path: DECAY**place for place, one in enumerate(sources)}
+    ranked = _ranked(tuple(sources), issue, named)
+    weights = _bought(ranked, [one.path for one in sources], budget, gauge)
     files: dict[str, ShownFile] = {}
     waiting, left = [*sources], budget
     while waiting:
-        total = sum(weights[one.path] for one in waiting)
+        total = sum(weights[one.path] for one in waiting) or 1.0
         shares = {one.path: int(left * weights[one.path] / total) for one in waiting}
         last = waiting[-1].path
         if len(waiting) > 1 and shares[last] < min(costs[last], LEAST_BYTES * gauge.tokens_per_byte):
@@ -147,7 +151,8 @@ def fit_files(
             continue
         part = shown.get(path)
         if part is None or not share / REUSED <= _cost(part, gauge) <= min(share * REUSED, left):
-            part = _part(source, issue, named, int(share * SLACK), gauge)
+            spans = [block.span for block in ranked if block.path == path]
+            part = _part(source, issue, named, spans, int(share * SLACK), gauge)
         if part.excerpts:
             files[path] = part
             left -= _cost(part, gauge)
@@ -165,17 +170,17 @@ def _cost(part: ShownFile, gauge: Gauge) -> int:
     return _heading(part.path, gauge) + gauge.tokens(marks + "".join(one.text for one in part.excerpts + part.outline))
 
 
-def _part(source: Source, issue: Issue, named: Mentions, share: int, gauge: Gauge) -> ShownFile:
-    """Choose the blocks that the issue is most about, best first, until `share` tokens are used up."""
-    lines = _lines(source, issue, named)
+def _part(source: Source, issue: Issue, named: Mentions, spans: Sequence[range], share: int, gauge: Gauge) -> ShownFile:
+    """Choose from the spans, the best first, until `share` tokens are used up."""
+    lines, frames = _lines(source), _frames(source.path, named)
     sizes = [len(text.encode(errors="replace")) + 1 for text in lines.texts]
     left = (share - _heading(source.path, gauge)) / gauge.tokens_per_byte - 2 * OVERHEAD_BYTES
     outlined = {one.rows.start: f"{one.line}\n" for one in lines.definitions}
     for_outline = min(left / OUTLINE_SHARE, sum(len(line.encode(errors="replace")) for line in outlined.values()))
     left -= max(for_outline, 0)
     chosen: set[int] = set()
-    for span in lines.spans:
-        window = _affordable(span, lines, issue, sizes, left - OVERHEAD_BYTES)
+    for span in spans:
+        window = _affordable(span, lines.texts, frames, issue, sizes, left - OVERHEAD_BYTES)
         if window:
             marks = 1 - (window.start - 1 in chosen) - (window.stop in chosen)
             left -= sum(sizes[window.start : window.stop]) + marks * OVERHEAD_BYTES
@@ -183,7 +188,7 @@ def _part(source: Source, issue: Issue, named: Mentions, share: int, gauge: Gaug
     excerpts = _excerpts(sorted(chosen), lines.texts, sizes)
     covered = {one.first - 1 + row for one in excerpts for row in range(one.text.count("\n"))}
     outline: list[Excerpt] = []
-    for row in (span.start for span in lines.spans if span.start in outlined and span.start not in covered):
+    for row in (span.start for span in spans if span.start in outlined and span.start not in covered):
         for_outline -= len(outlined[row].encode(errors="replace"))
         if for_outline >= 0:
             outline.append(Excerpt(row + 1, outlined[row]))
@@ -202,37 +207,72 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """A file's lines, its definitions, the rows, from 0, that tracebacks name, and its blocks, the best first."""
+    """A file's lines, its definitions, and the rows at which its blocks begin, counted from 0 and ascending.
+
+    Blocks are functions, heads of classes and what stands between them.
+    """
 
     texts: tuple[str, ...]
     definitions: tuple[Definition, ...]
-    frames: frozenset[int]
-    spans: tuple[range, ...]
+    starts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A block of a file: its rows, its size in bytes, and its worth, which is 0 where the issue says nothing of it."""
+
+    path: str
+    span: range
+    size: int
+    worth: float
 
 
 @lru_cache(maxsize=32)
-def _lines(source: Source, issue: Issue, named: Mentions) -> _Lines:
-    """Split a file into functions, class heads and what stands between them, and weigh each by what the issue says.
-
-    It is remembered: a prompt is fitted in several rounds, and lists share their files.
-    """
+def _lines(source: Source) -> _Lines:
+    """Split a file into its blocks. It is remembered, as lists share their files."""
     texts = tuple(source.text.removesuffix("\n").split("\n"))
     found = definitions(source)
-    frames = frozenset(number - 1 for path, number in named.lines if path == source.path)
     bounds = sorted({0, *(row for one in found for row in (one.rows.start, one.rows.stop) if row < len(texts))})
     pieces = zip(bounds, [*bounds[1:], len(texts)], strict=True)
     starts = [first for first, end in pieces if not first or any(map(str.strip, texts[first:end]))]
-    if not found:
-        starts = [*range(0, len(texts), BLOCK_LINES)]
-    spans = [range(start, end) for start, end in zip(starts, [*starts[1:], len(texts)], strict=True)]
-    words = alike(issue, ["\n".join(texts[span.start : span.stop]) for span in spans])
-    first = {0: HEAD} | {one.rows.start: DEFINES_NAMED for one in found if one.name in named.identifiers}
-    worth = {
-        span: (score + first.get(span.start, 0.0) + IN_TRACEBACK * any(row in span for row in frames))
-        / len(span) ** SIZE_COUNTS
-        for span, score in zip(spans, words, strict=True)
-    }
-    return _Lines(texts, found, frames, tuple(sorted(spans, key=lambda span: (-worth[span], span.start))))
+    return _Lines(texts, found, tuple(starts if found else range(0, len(texts), BLOCK_LINES)))
+
+
+@lru_cache(maxsize=8)
+def _ranked(sources: tuple[Source, ...], issue: Issue, named: Mentions) -> tuple[_Block, ...]:
+    """Return the blocks of all files, the best first, by what the issue says. A prompt is fitted in several rounds."""
+    blocks, texts, said = list[_Block](), list[str](), list[float]()
+    for place, source in enumerate(sources):
+        lines, frames = _lines(source), _frames(source.path, named)
+        first = {0: HEAD} | {
+            one.rows.start: DEFINES_NAMED for one in lines.definitions if one.name in named.identifiers
+        }
+        for span in itertools.starmap(range, itertools.pairwise([*lines.starts, len(lines.texts)])):
+            texts.append("\n".join(lines.texts[span.start : span.stop]))
+            said.append(first.get(span.start, 0.0) + IN_TRACEBACK * any(row in span for row in frames))
+            size = len(texts[-1].encode(errors="replace")) + 1
+            blocks.append(_Block(source.path, span, size, DECAY**place / len(span) ** SIZE_COUNTS))
+    scores = zip(blocks, alike(issue, texts, TITLE_COUNTS), said, strict=True)
+    weighed = [replace(block, worth=block.worth * (words + more)) for block, words, more in scores]
+    return tuple(sorted(weighed, key=lambda block: -block.worth))
+
+
+def _frames(path: str, named: Mentions) -> frozenset[int]:
+    """Return the rows of a file, from 0, that tracebacks name."""
+    return frozenset(number - 1 for of, number in named.lines if of == path)
+
+
+def _bought(ranked: Sequence[_Block], paths: Sequence[str], budget: int, gauge: Gauge) -> Mapping[str, float]:
+    """Return what each file gets, in tokens: its part of what is dealt, and of the rest what its best blocks cost."""
+    total = sum(DECAY**place for place in range(len(paths)))
+    spent = {path: DEALT * budget * DECAY**place / total for place, path in enumerate(paths)}
+    left = budget * (1 - DEALT)
+    for block in ranked:
+        cost = (block.size + OVERHEAD_BYTES) * gauge.tokens_per_byte
+        if block.worth and cost <= left:
+            left -= cost
+            spent[block.path] += cost
+    return spent
 
 
 def definitions(source: Source) -> tuple[Definition, ...]:
@@ -284,14 +324,16 @@ def _of_grammar(node: Any, data: bytes, indent: str = "") -> Iterator[Definition
             yield from _of_grammar(child, data, indent)
 
 
-def _affordable(span: range, lines: _Lines, issue: Issue, sizes: Sequence[int], purse: float) -> range:
+def _affordable(
+    span: range, texts: Sequence[str], frames: Container[int], issue: Issue, sizes: Sequence[int], purse: float
+) -> range:
     """Return the span if `purse` bytes pay for it, else what they pay for around its heaviest line, else nothing."""
     if sum(sizes[span.start : span.stop]) <= purse:
         return span
     if sum(sorted(sizes[span.start : span.stop])[:LEAST_WINDOW_LINES]) > purse:
         return range(0)
-    words = alike(issue, lines.texts[span.start : span.stop])
-    centre = max(span, key=lambda row: words[row - span.start] + IN_TRACEBACK * (row in lines.frames))
+    words = alike(issue, texts[span.start : span.stop])
+    centre = max(span, key=lambda row: words[row - span.start] + IN_TRACEBACK * (row in frames))
     low, high, spent = centre, centre, sizes[centre]
     wider = range(centre, centre + 1)
     while spent <= purse:  # it ends before the whole span, which costs more

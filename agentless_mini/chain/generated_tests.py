@@ -46,7 +46,7 @@ def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[str
 
     Those that the issue names come before all others, then come those that are related to the likeliest files.
     """
-    tests = tuple(file for file in test_files(snapshot) if is_sayable(file.path))
+    tests = tuple(file for file in test_files(snapshot, Runner.PYTEST) if is_sayable(file.path))
     named, paths = mentions(issue, tests), {file.path for file in tests}
     related = related_tests(snapshot, found.ranked[:LIKELY_FILES], issue)
     ordered = dict.fromkeys((*named.paths, *related, *rank_files(issue, tests, named)))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from agentless_mini.chain.other_imports import READ, used_by
 from agentless_mini.domain import FileKind, SourceFile
 
 # Of files that hand a name on to each other; a circle ends there.
@@ -154,15 +155,14 @@ class _Modules:
 
 
 class ImportGraph:
-    """The Python files of a tree and what each uses."""
+    """The files of a tree and what each uses: of Python, and of the languages of `other_imports`."""
 
     def __init__(self, files: Iterable[SourceFile]) -> None:
-        """Read the Python files among `files`; undecodable bytes do not matter here."""
-        self._texts = {
-            file.path: file.data.decode(errors="replace")
-            for file in files
-            if file.kind is FileKind.TEXT and file.path.endswith(".py")
-        }
+        """Read the files; undecodable bytes do not matter here."""
+        texts = (file for file in files if file.kind is FileKind.TEXT)
+        read = {file.path: file.data.decode(errors="replace") for file in texts if file.path.endswith((".py", *READ))}
+        self._texts = {path: text for path, text in read.items() if path.endswith(".py")}
+        self._others = {path: text for path, text in read.items() if path not in self._texts}
         self._modules = _Modules(self._texts)
         self._imports = {path: imports_of(text) for path, text in self._texts.items()}
         self._homes: dict[tuple[str, str], str] = {}
@@ -172,7 +172,7 @@ class ImportGraph:
     @cached_property
     def used(self) -> Mapping[str, frozenset[str]]:
         """What each file uses, as paths, itself left out; a file below a `conftest.py` uses that."""
-        return {path: frozenset(self._targets(path) - {path}) for path in self._texts}
+        return {path: frozenset(self._targets(path) - {path}) for path in self._texts} | used_by(self._others)
 
     @cached_property
     def users(self) -> Mapping[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from itertools import filterfalse, takewhile
 from typing import NamedTuple
 
 from agentless_mini.domain import FileKind, Issue, PastCommit, Runner, Snapshot, SourceFile
-from agentless_mini.domain.runners import ANY_TEST, TESTS
+from agentless_mini.domain.runners import TESTS
 
 # Okapi BM25's usual constants.
 SATURATION = 1.2
@@ -23,7 +23,7 @@ LENGTH_WEIGHT = 0.75
 # Documents, data and translations repeat an issue's words without being where the fault is: they are candidates only
 # where the issue names them.
 CODE_SUFFIX = re.compile(
-    r"\.(pyi?|pyx|pxd|c|h|cc|cpp|hpp|cs|go|java|jsx?|mjs|kt|lua|m|php|pl|r|rb|rs|scala|sh|sql|swift|tsx?|vue|html"
+    r"\.(pyi?|pyx|pxd|c|h|cc|cpp|cxx|hh|hpp|cs|go|java|[cm]?[jt]s|[jt]sx|kt|lua|m|php|pl|r|rb|rs|scala|sh|sql|swift|vue|html"
     r"|jinja|j2|s?css)$",
     re.IGNORECASE,
 )
@@ -82,6 +82,37 @@ _FRAME = re.compile(r'File "([^"\n]{1,400})", line (\d{1,7})')
 _PATH = re.compile(r"([\w.\-+@]{1,120}(?:[/\\][\w.\-+@]{1,120}){0,30})(?::(\d{1,7}))?")
 _MODULE = re.compile(r"[A-Za-z_]\w{0,63}(?:\.[A-Za-z_]\w{0,63}){1,12}")
 _DEFINES_TESTS = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+test|class[ \t]+\w+\(.*TestCase)", re.MULTILINE)
+# Of each language: its files, those that are tests by name, and what stands in one that holds tests.
+_LANGUAGES = tuple(
+    (re.compile(rf".*\.(?:{suffixes})"), re.compile(names), re.compile(holds.encode(), re.MULTILINE))
+    for suffixes, names, holds in (
+        ("py", r"test.*\.py|.*_tests?\.py|unittest_.*\.py", r"^[ \t]*(?:async[ \t]+)?def[ \t]+test|TestCase"),
+        (
+            "[cm]?[jt]sx?",
+            r"(?:.*[._-])?(?:tests?|specs?|cy|e2e)(?:-d)?\.[^.]+",
+            r"(?<![\w.])(?:describe|it|test|suite|tape|(?:QUnit|Deno)\.\w+)(?:\.\w+)*\s*[(`]",
+        ),
+        ("go", r".*_test\.go", r"^func (?:Test|Fuzz|Example)"),
+        ("rs", r"(?:.*_)?tests?\.rs", r"#\[(?:\w+::)*\w*test"),
+        (
+            "java|kt|kts|groovy|scala|cs",
+            r"Test[A-Z]\w*\..*|\w*(?:Tests?|TestCase|IT|Spec)\..*",
+            r"[@\[](?:\w*Test\b|Fact\b|Theory\b)|extends\s+\w*(?:TestCase|Spec|Suite)\b",
+        ),
+        ("rb", r".*_(?:test|spec)\.rb", r"^\s*(?:(?:RSpec\.)?(?:describe|context|it|specify|test|should)\b|def test_)"),
+        (
+            "php|phpt",
+            r"\w*Test(?:Case)?\.php|.*\.phpt",
+            r"function\s+test|@test\b|#\[\w*Test|^\s*(?:it|test)\(|--TEST--",
+        ),
+        (
+            "c|cc|cpp|cxx",
+            r"tests?[_-].*|(?:.*[_-])?(?:unit)?tests?\..*|\w*[a-z]Tests?\..*",
+            r"\b(?:TEST|SCENARIO|BOOST_\w*TEST)\w*\s*\(|\bmain\s*\(|\btest_\w+\s*\(",
+        ),
+    )
+)
+_TEST_FOLDERS = frozenset({"test", "spec", "specs", "Test", "Tests"})
 _DEFINITION = re.compile(rb"\n[ \t]*(?:async[ \t]+def|def|class)[ \t]+(\w+)")
 
 
@@ -95,17 +126,41 @@ class Mentions:
 
 
 def is_test_path(path: str) -> bool:
-    """Tell whether a path is a test by pytest's, unittest's and django's naming, or by that of another language.
+    """Tell whether a path is a test by the naming of its language's runners.
 
-    A folder or file `test` counts at the top only: below it may be code for testing, such as `django.test`. What such a
-    file defines tells, see `is_test_file`.
+    A folder or file `test` of Python counts at the top only: below it may be code for testing, such as `django.test`.
+    What such a file defines tells, see `is_test_file`. In other languages a folder `test` or `spec` counts wherever no
+    folder of sources is above it; `src/test` is Maven's.
     """
-    parts = path.split("/")
-    name = parts[-1]
-    in_folder = "tests" in parts[:-1] or parts[0] == "test"
-    named = path == "test.py" or name in {"conftest.py", "tests.py"}
-    named = named or re.fullmatch(r"test_.*\.py|.*_tests?\.py", name) is not None
-    return in_folder or named or ANY_TEST.fullmatch(path) is not None
+    *folders, name = path.split("/")
+    if {"tests", "__tests__", "testdata"}.intersection(folders) or path.startswith("test/"):
+        return True
+    if path.endswith(".py"):
+        named = path == "test.py" or name in {"conftest.py", "tests.py"}
+        return named or bool(re.fullmatch(r"test_.*\.py|.*_tests?\.py", name))
+    is_named = any(names.fullmatch(name) for files, names, _ in _LANGUAGES if files.fullmatch(name))
+    return is_named or _is_in_tests(folders, name)
+
+
+def _is_in_tests(folders: Sequence[str], name: str) -> bool:
+    """Tell whether a file of code lies in a folder of tests, by the names of the folders."""
+    if f"/{'/'.join(folders)}/".find("/src/test/") >= 0:
+        return True
+    outside = list(takewhile(lambda folder: folder not in {"src", "lib", "main"}, folders))
+    return not _TEST_FOLDERS.isdisjoint(outside) and CODE_SUFFIX.search(name) is not None
+
+
+def holds_tests(file: SourceFile) -> bool:
+    """Tell whether a test file holds tests, by its text: a folder of tests has data and scaffolding as well.
+
+    Of Python, whose tools import such files from anywhere, only what is called a test counts.
+    """
+    name = file.path.rpartition("/")[2]
+    return is_test_file(file) and any(
+        holds.search(file.data) and (not name.endswith(".py") or names.fullmatch(name))
+        for files, names, holds in _LANGUAGES
+        if files.fullmatch(name)
+    )
 
 
 def is_test_file(file: SourceFile) -> bool:
@@ -115,14 +170,16 @@ def is_test_file(file: SourceFile) -> bool:
 
 
 def runs_here(path: str, runner: Runner) -> bool:
-    """Tell whether a runner can run a test file in a box without a service of its own.
+    """Tell whether a runner can run a test file in a box without a service of its own; a command may run any.
 
     Another language's runs its own files. django's runner ends before the first test where one of `gis_tests` is named
     and the database is not a spatial one.
     """
     if runner in TESTS:
         return TESTS[runner].fullmatch(path) is not None
-    return runner is not Runner.DJANGO or not path.startswith("tests/gis_tests/")
+    if runner is Runner.DJANGO and path.startswith("tests/gis_tests/"):
+        return False
+    return not runner.is_python or path.endswith(".py")
 
 
 def is_test_tool(snapshot: Snapshot) -> bool:
@@ -352,12 +409,19 @@ def _bm25(worth: Mapping[str, float], texts: Sequence[_Counted]) -> list[float]:
     return [score / best for score in scores]
 
 
-def alike(issue: Issue, parts: Sequence[str]) -> list[float]:
-    """Return the BM25 score of each part of a text for the issue's words, divided by the best one's: in [0, 1]."""
-    _, wanted = _query(issue.text)
+def alike(issue: Issue, parts: Sequence[str], title_counts: float = 0.0) -> list[float]:
+    """Return the BM25 score of each part of a text for the issue's words, divided by the best one's: in [0, 1].
+
+    `title_counts` is the weight of the same score for the words of the title alone, which is added.
+    """
+    title, wanted = _query(issue.text)
     words = _Vocabulary(wanted)
     counted = [words.counted(part.encode(errors="replace")) for part in parts]
-    return _bm25(_worth(wanted, counted), counted)
+    scores = _bm25(_worth(wanted, counted), counted)
+    if not title_counts:
+        return scores
+    in_title = _bm25(_worth(title, counted), counted)
+    return [score + title_counts * more for score, more in zip(scores, in_title, strict=True)]
 
 
 class _Vocabulary:

@@ -11,7 +11,7 @@ The templates themselves are read by `templates`; this module does no I/O.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -23,12 +23,13 @@ from agentless_mini.domain import Excerpt, Issue, Message, Role, Runner, ShownFi
 VARIABLES: Mapping[str, frozenset[str]] = {
     "system": frozenset(),
     "issue": frozenset({"issue", "mark"}),
-    "localize": frozenset({"repository", "paths", "total", "complete", "most"}),
-    "files": frozenset({"repository", "files", "partial"}),
+    "asks": frozenset(),
+    "localize": frozenset({"repository", "paths", "total", "complete", "most", "mark"}),
+    "files": frozenset({"repository", "files", "partial", "mark"}),
     "repair": frozenset({"partial"}),
     "evolve": frozenset({"attempts", "rejected"}),
     "score": frozenset({"issue"}),
-    "broken": frozenset({"repository", "tests"}),
+    "broken": frozenset({"repository", "tests", "mark"}),
     "reproduce": frozenset({"repository", "files", "runner", "folder", "example", "partial"}),
     "setup": frozenset({"repository", "files", "runner", "partial", "log"}),
     "synthesize": frozenset({"answer"}),
@@ -70,12 +71,21 @@ class Prompts:
         self._templates = {name: environment.from_string(templates[name]) for name in sorted(VARIABLES)}
         self.digest = hashlib.sha256(canonical_json(dict(templates)).encode()).hexdigest()
 
+    def asks(self, issue: Issue) -> tuple[Message, ...]:
+        """Ask whether an issue asks for a change of the code at all."""
+        return self._messages(issue, self._templates["asks"].render())
+
     def localize(
         self, issue: Issue, repository: str, paths: tuple[str, ...], total: int, most: int
     ) -> tuple[Message, ...]:
         """Ask for at most `most` paths, given some or all of the repository's `total` candidate paths."""
         body = self._templates["localize"].render(
-            repository=repository, paths=paths, total=total, complete=len(paths) == total, most=most
+            repository=repository,
+            paths=paths,
+            total=total,
+            complete=len(paths) == total,
+            most=most,
+            mark=_numbered(_marks("files"), "\n".join(paths)),
         )
         return self._messages(issue, body)
 
@@ -119,20 +129,22 @@ class Prompts:
             files=bool(files),
             runner=runner.value,
             folder=folder,
-            example=_fenced(_shown_text(example), path=example.path) if example else None,
+            example=_fenced(_shown_text(example, _gap_mark([example])), path=example.path) if example else None,
             partial=example is not None and not example.whole,
         )
         return self._messages(issue, body)
 
     def broken(self, issue: Issue, repository: str, tests: tuple[str, ...]) -> tuple[Message, ...]:
         """Ask which of the repository's passing tests have to fail once the issue is resolved."""
-        return self._messages(issue, self._templates["broken"].render(repository=repository, tests=tests))
+        mark = _numbered(_marks("tests"), "\n".join(tests))
+        return self._messages(issue, self._templates["broken"].render(repository=repository, tests=tests, mark=mark))
 
     def setup(self, repository: str, files: tuple[ShownFile, ...], runner: Runner, log: str) -> tuple[Message, ...]:
         """Ask for the commands that set the test environment up. Without the issue: another one has the same answer."""
+        mark = _gap_mark(files)
         body = self._templates["setup"].render(
             repository=repository,
-            files=tuple(_fenced(_shown_text(file), path=file.path) for file in files),
+            files=tuple(_fenced(_shown_text(file, mark), path=file.path) for file in files),
             runner=runner.value,
             partial=not all(file.whole for file in files),
             log=_fenced(log),
@@ -145,18 +157,34 @@ class Prompts:
         return (*asked[:-1], Message(asked[-1].role, asked[-1].content + body))
 
     def _files(self, repository: str, files: tuple[ShownFile, ...]) -> str:
-        fenced = tuple(_fenced(_shown_text(file), path=file.path) for file in files)
+        mark = _gap_mark(files)
+        fenced = tuple(_fenced(_shown_text(file, mark), path=file.path) for file in files)
         partial = not all(file.whole for file in files)
-        return self._templates["files"].render(repository=repository, files=fenced, partial=partial)
+        return self._templates["files"].render(repository=repository, files=fenced, partial=partial, mark=mark)
 
     def _messages(self, issue: Issue, body: str) -> tuple[Message, ...]:
-        text, mark = issue.text.strip(), ""
-        if re.search(r"--\s*(?:begin|end)\s+issue", text, re.IGNORECASE):  # numbered by the first that it does not hold
-            held = set(re.findall(r"\d+", text))
-            mark = next(f" {number}" for number in count(2) if str(number) not in held)
-        opening = self._templates["issue"].render(issue=text, mark=mark)
+        text = issue.text.strip()
+        opening = self._templates["issue"].render(issue=text, mark=_numbered(_marks("issue"), text))
         system = self._templates["system"].render().strip()
         return (Message(Role.SYSTEM, system), Message(Role.USER, opening + body))
+
+
+def _marks(what: str) -> str:
+    return rf"--\s*(?:begin|end)\s+{what}"
+
+
+def _numbered(mark: str, text: str) -> str:
+    """Return "", or where a text holds what could be its own mark, the first number that the text does not hold."""
+    if not re.search(mark, text, re.IGNORECASE | re.MULTILINE):
+        return ""
+    held = set(re.findall(r"\d+", text))
+    return next(f" {number}" for number in count(2) if str(number) not in held)
+
+
+def _gap_mark(files: Iterable[ShownFile]) -> str:
+    """Return the number of the marks that stand where lines of these files are not shown."""
+    parts = (part.text for file in files if not file.whole for part in (*file.excerpts, *file.outline))
+    return _numbered(r"\[\.\.\.\s*lines\s|^\s*\.\.\.\]\s*$", "\n".join(parts)).strip()
 
 
 def _fenced(text: str, **more: str) -> dict[str, str]:
@@ -166,7 +194,7 @@ def _fenced(text: str, **more: str) -> dict[str, str]:
     return {"text": plain, "fence": "`" * (longest + 1), **more}
 
 
-def _shown_text(file: ShownFile) -> str:
+def _shown_text(file: ShownFile, mark: str) -> str:
     """Join the excerpts of a file, each gap marked with the numbers of the lines left out, and with their outline."""
     if file.whole:
         return file.excerpts[0].text
@@ -174,8 +202,9 @@ def _shown_text(file: ShownFile) -> str:
     for excerpt in (*file.excerpts, end):
         if excerpt.first > following:
             within = [one.text for one in file.outline if following <= one.first < excerpt.first]
-            more = f"; in outline:\n{''.join(within)}...]\n" if within else " ...]\n"
-            parts.append(f"[... lines {following} to {excerpt.first - 1} are not shown{more}")
+            end_mark = f"...{mark}]\n"
+            more = f"; in outline:\n{''.join(within)}{end_mark}" if within else f" {end_mark}"
+            parts.append(f"[...{mark} lines {following} to {excerpt.first - 1} are not shown{more}")
         parts.append(excerpt.text)
         following = excerpt.first + excerpt.text.count("\n")
     return "".join(parts)

@@ -49,9 +49,10 @@ async def regress(
     does to test files is undone in every box. Raises what the sandbox raises.
     """
     issue, snapshot = boxes.issue, boxes.snapshot
-    of = (*known_by(issue, snapshot), *sorted(touched))
-    found = await boxes.derive("related tests", of, lambda: related_tests(snapshot, touched, issue))
-    related = [path for path in dict.fromkeys((*own, *found)) if runs_here(path, boxes.harness.runner)]
+    runner = boxes.harness.runner
+    of = (*known_by(issue, snapshot), runner.value, *sorted(touched))
+    found = await boxes.derive("related tests", of, lambda: related_tests(snapshot, touched, issue, runner))
+    related = [path for path in dict.fromkeys((*own, *found)) if runs_here(path, runner)]
     if not related:
         return (), Regressions(why="no test of the repository is related to the files that the patches touch")
     boxes.watch(PhaseStarted(Phase.REGRESSION, seconds=READING + 2 * settings.budget))

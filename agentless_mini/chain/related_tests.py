@@ -6,14 +6,14 @@ known: nothing is executed here. How a file's imports are read is in `import_gra
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import PurePosixPath
 
 from agentless_mini.chain.import_graph import ImportGraph
-from agentless_mini.chain.lexical import Mentions, is_test_file, rank_files
-from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
-from agentless_mini.domain.runners import ROWS, TESTS
+from agentless_mini.chain.lexical import Mentions, holds_tests, rank_files, runs_here
+from agentless_mini.domain import FileKind, Issue, Runner, Snapshot, SourceFile
 
 # Of reciprocal rank fusion (Cormack et al. 2009): a place counts 1 / (FUSION + place), in the order of words twice.
 # Chosen on six projects; a FUSION of 10 or three times came to the same, equal weights to 7 points less.
@@ -30,45 +30,40 @@ FALL = 0.5
 SAME_PACKAGE = 0.1
 SAME_NAME, LIKE_NAME, NAMED_FOLDER, BESIDE = 0.6, 0.3, 0.3, 0.1
 
-_TEST_NAME = re.compile(r"test.*\.py|.*_tests?\.py|unittest_.*\.py")
-_HOLDS_TESTS = re.compile(rb"^[ \t]*(?:async[ \t]+)?def[ \t]+test|TestCase", re.MULTILINE)
-_AFFIX = re.compile(r"^(?:tests?|unittest)_?|_?tests?$|[.-](?:tests?|specs?)$")
+_AFFIX = re.compile(r"^(?:tests?|unittest)[_-]?|[._-]?(?:tests?|specs?|test_case)$")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[a-z0-9]+")
 _graph = lru_cache(maxsize=1)(ImportGraph)  # a run asks for the graph of one tree more than once
 
 
-def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) -> tuple[str, ...]:
+def related_tests(
+    snapshot: Snapshot, touched: Collection[str], issue: Issue, runner: Runner = Runner.PYTEST
+) -> tuple[str, ...]:
     """Return the test files that matter for the touched paths, most related first; equals are in order of path.
 
     Empty where nothing in the tree tells. Touched paths that the tree does not have count by their names alone.
     """
-    tests = test_files(snapshot)
+    tests = test_files(snapshot, runner)
     by_words = rank_files(issue, tests, Mentions((), (), frozenset()), snapshot.history) if issue.text.strip() else ()
     fused = {path: WORDS_WEIGHT / (FUSION + place) for place, path in enumerate(by_words, 1)}
     related = set(by_words[: min(MOST_BY_WORDS, len(tests) // ONE_IN)])
-    # Of languages whose imports are not read, the issue's words alone tell tests apart.
-    others = dict.fromkeys((*by_words, *(file.path for file in tests)))
-    related.update([path for path in others if not path.endswith(".py")][:MOST_BY_WORDS])
     alike = {file.path: likeness(file.path, touched) for file in tests}
     for scores in (_reach(_graph(snapshot.files), touched), alike, _together(snapshot, touched)):
-        found = sorted((path for path in alike if scores.get(path, 0.0) > 0), key=lambda path: (-scores[path], path))
-        fused |= {path: fused.get(path, 0.0) + 1 / (FUSION + place) for place, path in enumerate(found, 1)}
+        found = {path: -scores[path] for path in alike if scores.get(path, 0.0) > 0}
+        order = sorted(found.values())
+        for path, score in found.items():  # equals share the mean of their places
+            place = (bisect_left(order, score) + bisect_right(order, score) + 1) / 2
+            fused[path] = fused.get(path, 0.0) + 1 / (FUSION + place)
         related.update(found)
-    return tuple(sorted(related, key=lambda path: (-fused.get(path, 0.0), path)))
+    if not related and not runner.is_python:  # imports of few languages are read: words alone tell tests apart
+        return (by_words or tuple(alike))[:MOST_BY_WORDS]
+    return tuple(sorted(related, key=lambda path: (-fused[path], path)))
 
 
-def test_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
-    """Return the files that hold tests: a folder of tests has data and scaffolding as well."""
+def test_files(snapshot: Snapshot, runner: Runner) -> tuple[SourceFile, ...]:
+    """Return the files that hold tests which the runner can run."""
     texts = (file for file in snapshot.files if file.kind is FileKind.TEXT)
-    return tuple(file for file in texts if _holds_tests(file))
-
-
-def _holds_tests(file: SourceFile) -> bool:
-    if file.path.endswith(".py"):
-        named = _TEST_NAME.fullmatch(file.path.rpartition("/")[2])
-        return bool(named and is_test_file(file) and _HOLDS_TESTS.search(file.data))
-    rows = (ROWS[runner] for runner, named in TESTS.items() if named.fullmatch(file.path))
-    return any(re.search(row.holds, file.data.decode("utf-8", "replace")) for row in rows)
+    return tuple(file for file in texts if runs_here(file.path, runner) and holds_tests(file))
 
 
 def _together(snapshot: Snapshot, touched: Collection[str]) -> Mapping[str, float]:
@@ -121,11 +116,11 @@ def likeness(test: str, touched: Iterable[str]) -> float:
 
 @lru_cache(maxsize=65_536)
 def subject_of(path: str) -> str:
-    """Return what a file is about, by its name in lower case: "cart" of `test_cart.py`, `_cart.py`, `cart/__init__.py`.
+    """Return what a file is about, by its name in lower case: "cart" of `test_cart.py`, `CartTest.java`.
 
     Empty where the name tells nothing: of `tests.py`.
     """
     parts, name = PurePosixPath(path).parts, PurePosixPath(path).stem
     if name in {"__init__", "__main__"}:
         name = parts[-2] if len(parts) > 1 else ""
-    return _AFFIX.sub("", name.lower().strip("_"), count=2).strip("_")
+    return _AFFIX.sub("", _HUMP.sub("_", name).lower().strip("_"), count=2).strip("_")

@@ -112,7 +112,8 @@ async def draft_cases(
     room = card.context_window - answer_room(settings.max_tokens, card.context_window)
     made = await fit_prompt(session.sampler, room, draft)
     code, shown = made.shown
-    if less := [file.path for file in files if file not in code]:
+    here, before = ({one.path: sum(len(part.text) for part in one.excerpts) for one in of} for of in (code, files))
+    if less := [path for path, letters in before.items() if here.get(path, 0) < letters]:
         session.watch(Note(f"For tests less is shown than for repairs, to fit the context, of {', '.join(less)}."))
     if style is not None and (shown is None or not shown.whole):
         how = "Shown in part" if shown else "Left out to fit the context"

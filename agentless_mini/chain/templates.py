@@ -33,6 +33,7 @@ def load_prompts(folder: Path | None) -> Prompts:
         prompts.localize(issue, "x", ("x",), 1, 1)  # what only fails when it is rendered fails here
         shown = ShownFile("x", (Excerpt(1, "x\n"),), whole=False)
         prompts.score(issue)
+        prompts.asks(issue)
         prompts.broken(issue, "x", ("x",))
         asked = prompts.repair(issue, "x", (shown,))
         for problem in ("", "x"):

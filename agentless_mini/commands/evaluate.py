@@ -23,7 +23,7 @@ from agentless_mini.commands.config import STORE, Machine
 from agentless_mini.commands.models import Models
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.domain import Note, Proposal, RewardModel, canonical_json, plain
-from agentless_mini.errors import EnvironmentFailed, ModelChanged, counted, printable
+from agentless_mini.errors import EnvironmentFailed, ModelChanged, UsageError, counted, printable
 from agentless_mini.evaluation.attempt import Assignment, EvalContext, attempt, grade_key, row_digest
 from agentless_mini.evaluation.attempt import evaluate as attempt_all
 from agentless_mini.evaluation.dataset import Dataset, Instance
@@ -151,6 +151,7 @@ async def _run(
             )
 
         await _check(context(), progress)
+        _check_grading(evaluation)
         _begin(evaluation, chosen, settings, store)
         tested = evaluation.until is Until.TESTS and config.sandbox.kind is not SandboxKind.NONE
         ways = "tests run in containers of their images" if tested else UNTESTED
@@ -213,6 +214,16 @@ async def _check(context: EvalContext, watch: Watch) -> None:
         check_rounds(config, context.until, await context.sampler.card(), untested)
         if config.evolve.rounds > 1 and config.evolve.select is Selecting.RANDOM and not config.evolve.self_evolving:
             watch(Note(UNSELECTED))  # told once, which every instance would tell
+
+
+def _check_grading(evaluation: Evaluation) -> None:
+    """Refuse to grade what swebench does not grade. Raises `UsageError`."""
+    strange = [one.id for one in evaluation.instances if not evaluation.dataset.solutions[one.id].gradable]
+    if strange and evaluation.config.eval.grade is not Grading.NONE and evaluation.until is not Until.LOCALIZE:
+        raise UsageError(
+            f"swebench does not grade {counted(len(strange), 'instance')} of the dataset, such as "
+            f"{printable(strange[0])}: give --grade none, and the predictions to the dataset's own harness."
+        )
 
 
 def _settings(evaluation: Evaluation, judge: RewardModel | None) -> str:

@@ -117,6 +117,10 @@ class TrainingOptions(Panel):
     trl: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A field of TRL's own configuration, handed on to it.")
     ] = None
+    dry_run: Annotated[
+        int | None,
+        typer.Option(metavar="DEVICES", min=1, help="Train nothing: say what a step on so many devices takes."),
+    ] = None
     quiet: Quiet = False
     config: ConfigFile = None
     offers = (

@@ -44,7 +44,7 @@ RECORD = "record.sqlite"
 PART_ROWS = 256
 _EDITED_ALONE = (
     "no model is named, so that rows show no file but those that change, and who learns from them learns to edit all "
-    "that is shown: give --base-url or --model, or --relevant lexical."
+    "that is shown, and issues that ask for no change are kept: give --base-url or --model, or --relevant lexical."
 )
 _STEPS = {"events": "Reading events", "parts": "Making rows", "splits": "Collecting rows"}
 

@@ -33,12 +33,12 @@ from agentless_mini.learning.checkpoints import ADAPTER_FILE, PARENTS_FILE, clai
 from agentless_mini.learning.rewarding import InImage, open_plain, running_checks
 from agentless_mini.learning.rows import SPLITS, Row, check_kinds, read_rows, require_apart, require_rows
 from agentless_mini.learning.tasks import as_bytes
-from agentless_mini.model.embedded.weights import find_weights
+from agentless_mini.model.embedded.weights import find_weights, require_model
 from agentless_mini.ports import Sampler, Watch
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.repository.gitcommand import REGULAR
 from agentless_mini.settings import Config
-from agentless_mini.settings.learning import GgufWeights, SftKind, Tracker, TrainingSettings
+from agentless_mini.settings.learning import GgufWeights, RlSettings, SftKind, Tracker, TrainingSettings
 from agentless_mini.settings.model import WeightsSettings
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def run_sft(training: "TrainingOptions", options: "SftOptions", config: Config, 
     For the kind mutation, parents are sampled first where wanted.
     """
     begun, lines = _begin(training, config.sft)
+    if _planned(training, config.sft):
+        return
     data = training.data
     if options.parents_from is not None:
         if config.sft.kind is not SftKind.MUTATION:
@@ -82,6 +84,8 @@ def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> Non
     Where tests are the reward, or its potential, they run in a sandbox.
     """
     _, lines = _begin(training, config.rl)
+    if _planned(training, config.rl):
+        return
     kinds = check_kinds(training.data, SPLITS[0]) if config.rl.runs_checks else set()
 
     async def opening(stack: AsyncExitStack) -> Opened:
@@ -106,6 +110,8 @@ def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> Non
 def run_reward_model(training: "TrainingOptions", config: Config) -> None:
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     _, lines = _begin(training, config.reward_model)
+    if _planned(training, config.reward_model):
+        return
     from agentless_mini.learning.reward_model import train_reward_model
 
     with stdout_kept():
@@ -155,13 +161,27 @@ def _begin(training: "TrainingOptions", settings: TrainingSettings) -> tuple[flo
     require_apart(training.data, training.out)
     if training.out.exists() and not training.out.is_dir():
         raise UsageError(f"{printable(str(training.out))} is no folder: name another --out.")
-    if training.model.startswith(("/", ".", "~")) and not Path(training.model).expanduser().is_dir():
-        raise UsageError(f"There is no folder {printable(training.model)}: name that of a model, or one of the hub.")
     if settings.adapter is not None and not (settings.adapter / ADAPTER_FILE).is_file():
         raise UsageError(f"There is no LoRA adapter in {printable(str(settings.adapter))}: name its folder.")
+    require_model(training.model)
     # The settings decide the precision, and not accelerate's configuration, which speaks by a variable.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
     return monotonic(), Lines(quiet=training.quiet)
+
+
+def _planned(training: "TrainingOptions", settings: TrainingSettings) -> bool:
+    """Return whether nothing is to be trained: then what it would take is printed."""
+    if training.dry_run is None:
+        return False
+    from agentless_mini.learning.planning import plan, whole_groups
+
+    if isinstance(settings, RlSettings):
+        settings = whole_groups(settings, training.dry_run)
+    rows = require_rows(training.data, SPLITS[0])
+    with stdout_kept():
+        said = plan(str(Path(training.model).expanduser()), settings, rows, training.dry_run)
+    sys.stdout.write(said + "\n")
+    return True
 
 
 def require_training(settings: TrainingSettings | None = None) -> None:

@@ -194,5 +194,3 @@ ROWS: Mapping[Runner, RunnerRow] = {
     ),
 }  # fmt: skip
 TESTS = {runner: re.compile(row.tests) for runner, row in ROWS.items()}
-ANY_TEST = re.compile("|".join(dict.fromkeys(row.tests for runner, row in ROWS.items() if runner is not Runner.CTEST)))
-"""Matches a path that is a test of some language by its name."""

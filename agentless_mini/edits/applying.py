@@ -38,7 +38,7 @@ NEW_FILE_MODE = "100644"
 _BOM = "\ufeff"
 _KINDS = {
     FileKind.BINARY: "it is binary",
-    FileKind.LARGE: "it is too large",
+    FileKind.LARGE: "it is too large, or in a submodule",
     FileKind.SYMLINK: "it is a symbolic link",
     FileKind.SUBMODULE: "it is a submodule",
 }

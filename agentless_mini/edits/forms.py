@@ -4,7 +4,10 @@ Python is compared by its syntax tree (`statements`), docstrings included: a doc
 that its grammar reads is compared by the lines that count in it. A comment does not count there, unless a tool reads it
 (`//go:build`, `# frozen_string_literal: true`). Neither do blank lines, nor the blanks at both ends of a line, for none
 of these languages gives indentation a meaning, unless they stand inside a token: a string over several lines is kept as
-it is. Blanks between tokens count.
+it is. Nor do blanks between tokens and, where a language says so, ends of lines: in Go those after an operator or a
+comma, in JavaScript those in brackets that hold no statements, in C, C++, Java, JSON, PHP and Rust all but those of the
+preprocessor; in Ruby and the rest all count, and whether a blank is there. A comma before a closing bracket is dropped
+where it is optional. What a macro makes a string of is not looked at.
 
 Other text, and Python that this interpreter cannot parse, is compared line by line without the blanks at the end of
 lines and without blank lines; comments count, and blanks at the beginning may carry meaning. In markup a blank line
@@ -15,7 +18,7 @@ The grammars are tree-sitter's, in C, and what they read is hostile: on some tex
 the process. So a text is parsed only while it has `MOST_BYTES`, no control characters and no more than `MOST_DEPTH`
 open brackets; a parse ends at the first error, and after a number of steps that grows with the text, never by time:
 an answer that is read again is read alike. Trees are walked, never recursed. Left out are the grammars that still
-crashed on hostile text, or took it all memory (Bash, Java, Lua, Python, Scala, Swift, YAML).
+crashed on hostile text, or took it all memory (Bash, Lua, Python, Scala, Swift, YAML).
 """
 
 import hashlib
@@ -25,8 +28,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import groupby, pairwise
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentless_mini.edits.sources import is_python, shared_ends
 from agentless_mini.edits.statements import Broken, Module, module_of, newly_undefined
@@ -44,7 +47,7 @@ LEAST, STEPS_PER_BYTE, READS_PER_BYTE, PIECE = 200, 0.05, 0.02, 1024
 """What a parse may take, beyond `LEAST`: reports of progress (real code: one for each 80 bytes) and pieces of text."""
 
 _SUFFIXES = {
-    "c": "c h", "cpp": "cc cpp cxx hh hpp hxx", "csharp": "cs", "css": "css", "go": "go",
+    "c": "c h", "cpp": "cc cpp cxx hh hpp hxx", "csharp": "cs", "css": "css", "go": "go", "java": "java",
     "javascript": "cjs js jsx mjs", "json": "json", "kotlin": "kt kts", "php": "php", "ruby": "gemspec rake rb",
     "rust": "rs", "scss": "scss", "toml": "toml", "tsx": "tsx", "typescript": "cts mts ts",
 }  # fmt: skip
@@ -57,7 +60,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _BRACKET = re.compile(rb"[()\[\]{}<>?;]")
 _NEWLINE = re.compile(rb"\n")
 # Nodes whose text counts as it is, though they have parts.
-_QUOTING = re.compile(r"string|heredoc|template_literal|regex|raw_|scalar|(?:^|_)text")
+_QUOTING = re.compile(r"string(?!_array)|char(?:acter)?_literal|heredoc|template_literal|regex|raw_|scalar|(?:^|_)text")
 _DIRECTIVE = re.compile(
     rb"#!|[/*#;<!-]*\s*(?:[@#+!$]\w"
     rb"|(?!(?:todo|fixme|note|nb|xxx|hack|bug|warning|important|see|fix|fixed|issue|example)\b)[\w.+-]+[:=]"
@@ -146,7 +149,7 @@ class Forms:
         if isinstance(found, Unread):
             is_fault = found.line and language not in UNSURE
             return Form(_text(path, data), f"near line {found.line}" if is_fault else "")
-        return Form(_digest(language, found.lines))
+        return Form(_digest(language, [b"".join(filter(None, found.lines))]))
 
 
 def _module(data: bytes) -> Module | Broken:
@@ -167,8 +170,8 @@ def _text(path: str, data: bytes) -> str:
     return _digest("markup", (b"\n".join(block) + b"\n\n" for block in blocks))
 
 
-def _digest(kind: str, lines: Iterable[bytes | None]) -> str:
-    return hashlib.sha256(kind.encode() + b"\n" + b"\n".join(line for line in lines if line is not None)).hexdigest()
+def _digest(kind: str, lines: Iterable[bytes]) -> str:
+    return hashlib.sha256(kind.encode() + b"\n" + b"\n".join(lines)).hexdigest()
 
 
 # --- grammars --------------------------------------------------------------------------------------------------------
@@ -198,9 +201,14 @@ def parsed(language: str, data: bytes, base: Parsed | None = None) -> Parsed | U
     for changed in old.changed_ranges(tree):
         head, stop = min(head, changed.start_byte), max(stop, changed.end_byte)
     touched = range(bisect_right(starts, head) - 1, bisect_right(starts, stop))
-    after = len(base.lines) - (len(starts) - touched.stop)
-    lines = (*base.lines[: touched.start], *_lines(language, data, tree, starts, touched), *base.lines[after:])
-    return Parsed(data, tree, starts, lines)
+    shift, last = len(base.lines) - len(starts), len(starts) - 1
+    first, past = touched.start, touched.stop  # with the lines that say something before and after
+    while first > 0 and (first == touched.start or (base.lines[first] or _WITHIN).startswith(_WITHIN)):
+        first -= 1
+    while past <= last and (past == touched.stop or base.lines[past + shift - 1] is None):
+        past += 1
+    found = _lines(language, data, tree, starts, range(first, past))[touched.start - first :]
+    return Parsed(data, tree, starts, (*base.lines[: touched.start], *found, *base.lines[past + shift :]))
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------
@@ -282,60 +290,109 @@ def _first_error(tree: "Tree") -> int:
 
 # --- what counts -----------------------------------------------------------------------------------------------------
 
+_APART, _WITHIN = b"\x1f", b"\n\n"
+"""What stands between two tokens (no text with control characters is parsed), and before a line within a token."""
+# Languages in which no end of a line counts, but of the preprocessor's.
+_FREE = frozenset({"c", "cpp", "java", "json", "php", "rust"})
+# In Go none counts after these. In the others none counts in brackets that hold no statements, unless some are inside.
+_GOES_ON = re.compile(rb"(?!\+\+|--)[(\[{,;:.=+\-*/%&|^<>!~]+")
+_BRACKETS = frozenset({
+    "arguments", "formal_parameters", "parenthesized_expression", "array", "array_pattern", "object",
+    "object_pattern", "named_imports", "export_clause", "type_arguments", "type_parameters", "enum_body",
+    "jsx_opening_element", "jsx_self_closing_element"
+})  # fmt: skip
+_STATEMENTS = frozenset({
+    "statement_block", "class_body", "switch_body", "object_type", "interface_body", "jsx_element"
+})  # fmt: skip
+_SCRIPTS = frozenset({"javascript", "typescript", "tsx"})
+_MACROS = frozenset({"token_tree"})
+"""What a macro may read blank by blank."""
+# A comma before the end of these says nothing.
+_LISTS = frozenset({
+    "arguments", "argument_list", "formal_parameters", "parameters", "parameter_list", "object", "object_pattern",
+    "named_imports", "export_clause", "enum_body", "literal_value", "field_declaration_list",
+    "field_initializer_list", "enum_variant_list", "use_list", "initializer_list", "enumerator_list",
+    "array_initializer"
+})  # fmt: skip
+
+
+class _Token(NamedTuple):
+    """A token, a whole string or a comment. `wrapped`: the brackets around it and what is before it hold no statements.
+
+    `of` is the kind of what it is a part of.
+    """
+
+    begin: int
+    end: int
+    is_comment: bool
+    wrapped: bool
+    of: str
+
 
 def _lines(language: str, data: bytes, tree: "Tree", starts: Sequence[int], wanted: range) -> tuple[bytes | None, ...]:
-    """Return what counts of each line in the range."""
-    bounds = [*starts[wanted.start : wanted.stop + 1], len(data)][: len(wanted) + 1]
-    cuts: dict[int, list[tuple[int, int]]] = {}
-    inside: set[int] = set()  # the lines that begin within a token
+    """Return what counts of each line in the range: its tokens, and before them whether the line's beginning counts."""
+    found: dict[int, bytes] = {}
     wholly, always = _reads_wholly(language, data), _READ_ALWAYS.get(language, _DIRECTIVE)
-    for is_comment, begin, end in _marks(tree, data, bounds[0], bounds[-1]):
-        first, last = bisect_right(starts, begin) - 1, bisect_right(starts, end - 1) - 1
-        comment = data[begin:end]
-        if is_comment and not (wholly or always.match(comment) or _DIRECTIVE.match(comment)):
-            for line in range(first, last + 1):
-                cuts.setdefault(line, []).append((begin, end))
+    line_before, end_before, said, edge, held = -1, 0, b"", True, False
+    for token in _tokens(tree, starts[wanted.start], [*starts, len(data)][wanted.stop]):
+        text, line = data[token.begin : token.end], bisect_right(starts, token.begin) - 1
+        text = text.rstrip() if token.is_comment else text.strip(b"\r")  # some grammars end a comment after its line
+        if token.is_comment and not (wholly or always.match(text) or _DIRECTIVE.match(text)):
+            continue
+        if b"\n" in text and not text.strip():  # the end of a preprocessor's line
+            edge = True
+            continue
+        if line != line_before:
+            is_directive = language in UNSURE and text.startswith(b"#")
+            counts = edge or is_directive or token.is_comment or not _goes_on(language, token, said)
+            lead, edge = b"\n" if counts else _APART, is_directive
         else:
-            inside.update(range(first + 1, bisect_right(starts, end)))
-    lines: list[bytes | None] = []
-    for line, (begin, end) in zip(wanted, pairwise(bounds), strict=True):
-        text = _without(data, begin, end, cuts.get(line, ())).removesuffix(b"\n")
-        if line + 1 not in inside:
-            text = text.rstrip()
-        if line not in inside:
-            text = text.lstrip()
-        lines.append(text if text or inside.issuperset((line, line + 1)) else None)
-    return tuple(lines)
+            is_spaced = edge or language not in _FREE | _SCRIPTS | {"go"} or token.of in _MACROS
+            lead = b" " if is_spaced and token.begin > end_before else _APART
+        edge, said = edge or token.is_comment, text
+        if text == b"," and not held:  # it comes with what follows
+            held = True
+            continue
+        if held and not (text in (b")", b"}") and token.of in _LISTS):
+            lead += b"," + _APART
+        held = False
+        first, *rest = text.split(b"\n")
+        found[line] = found.get(line, b"") + lead + first
+        found |= {line + row: _WITHIN + more for row, more in enumerate(rest, 1)}
+        line_before, end_before = line + len(rest), token.end
+    return tuple(found.get(line) for line in wanted)
 
 
-def _without(data: bytes, begin: int, end: int, cuts: Sequence[tuple[int, int]]) -> bytes:
-    """Return the text without what is cut: a blank in its place parts what stands on both sides."""
-    parts = []
-    for start, stop in (*cuts, (end, end)):
-        parts.append(data[begin : max(begin, start)])
-        begin = min(max(begin, stop), end)
-    ended = [*(part.rstrip(b" \t") for part in parts[:-1]), parts[-1]]
-    return b" ".join([ended[0], *(part.lstrip(b" \t") for part in ended[1:])])
+def _goes_on(language: str, token: _Token, said: bytes) -> bool:
+    """Tell whether the ends of lines before a token do not count; `said` is the token before it."""
+    if language == "go":
+        return _GOES_ON.fullmatch(said) is not None
+    return language in _FREE or (language in _SCRIPTS and token.wrapped)
 
 
-def _marks(tree: "Tree", data: bytes, start: int, stop: int) -> Iterator[tuple[bool, int, int]]:
-    """Yield the comments that overlap [start, stop), and the tokens over several lines: whether a comment, its span."""
+def _tokens(tree: "Tree", start: int, stop: int) -> Iterator[_Token]:
+    """Yield what overlaps [start, stop), in order."""
     cursor = tree.walk()
+    above: list[tuple[str, bool]] = [("", False)]  # the kinds of what the cursor is in, and whether it is wrapped there
+    wrapped, lowest = False, 0  # by the least that holds both this and the token before
     while node := cursor.node:  # pragma: no branch - there always is one
         begin, end, kind = node.start_byte, node.end_byte, node.type
+        is_comment = "comment" in kind
         if begin < stop and end > start:
-            if "comment" in kind:
-                yield True, begin, end
-            elif _QUOTING.search(kind) or not node.child_count:
-                if b"\n" in data[begin:end] and (node.child_count or data[begin:end].strip()):
-                    yield False, begin, end
-            else:
+            if node.child_count and not is_comment and not _QUOTING.search(kind):
+                inside = kind in _BRACKETS or (above[-1][1] and kind not in _STATEMENTS)
+                above.append((kind, inside))
                 cursor.goto_first_child()
                 continue
+            yield _Token(begin, end, is_comment, wrapped, above[-1][0])
+        lowest = lowest if is_comment else len(above) + 1
         while not (begin < stop and cursor.goto_next_sibling()):
             if not cursor.goto_parent():
                 return
+            above.pop()
             begin = start
+        if len(above) < lowest:
+            wrapped, lowest = above[-1][1], len(above)
 
 
 def _reads_wholly(language: str, data: bytes) -> bool:

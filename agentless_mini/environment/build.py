@@ -91,16 +91,20 @@ def build_job(
         "commands": needs.ecosystem.commands if needs.ecosystem else None,
         "keep": keep,
         "until": work.until,
+        "seconds": settings.build_seconds,
         "python": python,
         "make": make,
         "fresh": fresh,
         "ways": needs.ways,
+        "members": needs.members,
         "best": needs.best,
         "others": needs.others,
         "alone": needs.alone,
         "locked": bool(needs.locked) and not work.until,
         "modules": needs.modules,
         "variables": needs.variables,
+        "version": VERSION,
+        "versioned": _TOLD_VERSION,
         "options": work.index.options(),
         "module": needs.module,
         "certificates": CERTIFICATES if work.index.certificates else (),
@@ -113,7 +117,8 @@ def build_job(
         *work.index.placed(_BUNDLE),
     )
     kept = needs.ecosystem.variables_in(keep) if needs.ecosystem else ()
-    told = dict.fromkeys((*_TOLD_VERSION, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
+    own = (f"{_TOLD_VERSION[0]}_FOR_{name.upper().replace('-', '_')}" for name in needs.names)
+    told = dict.fromkeys((*_TOLD_VERSION, *own, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
     variables = {
         **dict(work.index.variables(here=not make)),
         **told,

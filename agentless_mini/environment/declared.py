@@ -9,7 +9,7 @@ import ast
 import configparser
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -18,7 +18,13 @@ from agentless_mini.environment.machine import classified_minors
 
 Table = Mapping[str, object]
 _NESTING = 8
-LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
+LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock", "conda-lock.yml")
+# Distributions that conda has by another name than PyPI.
+_OF_CONDA = {
+    "matplotlib-base": "matplotlib", "pytorch": "torch", "msgpack-python": "msgpack", "python-graphviz": "graphviz",
+    "dask-core": "dask", "pytables": "tables", "opencv": "opencv-python-headless", "seaborn-base": "seaborn",
+    "py-opencv": "opencv-python-headless", "psycopg2": "psycopg2-binary", "python-lmdb": "lmdb", "pyqt": "pyqt5",
+}  # fmt: skip
 LOCK_LIMIT = 8 * 1024 * 1024
 
 
@@ -29,7 +35,8 @@ class Declared:
     `project` tells whether the tree can be installed, and `backend` by what; `python` are specifiers that all hold;
     `tested` the minor versions of Python 3 among the classifiers; `dependencies` what the project needs to run, as
     requirements. `extras` and `groups` are its optional ones by name: `own` are the names of those groups that uv reads
-    itself, the others are written for another tool. `members` are the patterns of the folders of a workspace.
+    itself, the others are written for another tool. `members` are the patterns of the folders of a workspace, without
+    those of `strangers`.
     """
 
     name: str = ""
@@ -42,6 +49,7 @@ class Declared:
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
     members: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
 
 
 def once(texts: Iterable[str]) -> tuple[str, ...]:
@@ -90,14 +98,17 @@ def read_pyproject(text: str, found: Declared) -> None:
     project, poetry = table(top, "project"), table(top, "tool", "poetry")
     python = (project.get("requires-python"), table(poetry, "dependencies").get("python"))
     found.name = str(project.get("name") or poetry.get("name") or found.name)
-    found.project |= bool(project.get("name")) or "build-system" in top or bool(poetry.get("name"))
+    is_one = bool(project.get("name")) or "build-system" in top or bool(poetry.get("name"))
+    found.project |= is_one and table(top, "tool", "uv").get("package") is not False
     found.backend = str(table(top, "build-system").get("build-backend") or "")
     found.python += [text for text in python if isinstance(text, str)]
     found.tested |= classified_minors((*strings(project.get("classifiers")), *strings(poetry.get("classifiers"))))
     found.dependencies += (*strings(project.get("dependencies")), *_of_poetry(table(poetry, "dependencies")))
     found.extras |= {name: strings(listed) for name, listed in table(project, "optional-dependencies").items()}
     found.extras |= dict.fromkeys(table(poetry, "extras"), ())
-    found.members += strings(table(top, "tool", "uv", "workspace").get("members"))
+    workspace = table(top, "tool", "uv", "workspace")
+    found.members += strings(workspace.get("members"))
+    found.strangers += strings(workspace.get("exclude"))
     groups = table(top, "dependency-groups")
     found.own |= groups.keys()
     found.groups |= {name: tuple(_group(groups, name, ())) for name in groups}
@@ -224,11 +235,43 @@ def parse_ini(text: str) -> configparser.RawConfigParser:
     return config
 
 
+def read_conda(text: str, known: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return what an environment of conda lists: for pip, then for conda by the names of PyPI, then the rest.
+
+    Names are not the same there: one of conda counts where it is `known` to be a package of Python, in normal form.
+    """
+    pip, found, rest = list[str](), list[str](), list[str]()
+    inside, deep = False, -1
+    for line in text.splitlines():
+        match = re.fullmatch(r"(?P<blank>\s*)-\s+['\"]?(?P<item>[^'\"#]+?)['\"]?\s*(?:#.*)?", line)
+        if match is None:
+            inside = line.startswith("dependencies:") if re.match(r"\w", line) else inside
+            continue
+        deep = -1 if len(match["blank"]) <= deep else deep
+        if inside and match["item"] == "pip:":
+            deep = len(match["blank"])
+        elif inside and deep >= 0:
+            pip.append(match["item"])
+        elif inside and (said := re.match(r"(?:[\w-]+::)?([\w.-]+)\s*(.*)", match["item"])):
+            name = normal(said[1])
+            exact = re.match(r"=?\s*([\d.]+)", said[2]) if not said[2].startswith(("==", ">", "<", "!", "~")) else None
+            version = f"=={exact[1].rstrip('.')}.*" if exact else re.sub(r"(?<=\d)=\w+$|\s", "", said[2])
+            whole = f"{_OF_CONDA.get(name, name)}{version}"
+            if name in _OF_CONDA or name in known:
+                found.append(whole if named(whole) else _OF_CONDA.get(name, name))
+            elif name not in {"python", "pip"}:
+                rest.append(name)
+    return tuple(pip), once(found), once(rest)
+
+
 def read_lock(text: str) -> tuple[str, ...]:
     """Return the versions in a lock file, as constraints. A name that it has in several versions is left free."""
     found: dict[str, set[str]] = {}
     top = parse_toml(text) if len(text) <= LOCK_LIMIT else {}
     packages = top.get("package") or top.get("packages")
+    if not top and "\npackage:" in text[:LOCK_LIMIT]:  # conda's
+        pairs = re.findall(r"^- name: ([\w.-]+)\n  version: '?([\w.+!-]+)", text[:LOCK_LIMIT], re.MULTILINE)
+        packages = [{"name": _OF_CONDA.get(name, name), "version": version} for name, version in pairs]
     for package in packages if isinstance(packages, list) else ():
         name, version = (package.get(key) for key in ("name", "version")) if isinstance(package, dict) else (0, 0)
         source = package.get("source") if isinstance(package, dict) else None

@@ -8,8 +8,8 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Iterable
-from contextlib import AsyncExitStack, closing, suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -28,8 +28,9 @@ from agentless_mini.environment.build import (
     tell_building,
     usable,
 )
-from agentless_mini.environment.machine import OLDEST
+from agentless_mini.environment.machine import OLDEST, Index
 from agentless_mini.environment.needs import Needs
+from agentless_mini.environment.proxy import IndexProxy
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.carried import carry
@@ -139,6 +140,23 @@ def _as_found(found: Activated, made: Manifest | None = None) -> Manifest:
     return (made or Manifest(identity=image, image=image, python=python)).model_copy(update=how)
 
 
+@asynccontextmanager
+async def network(
+    sandbox: DockerSandbox,
+    base: Environment,
+    index: Index,
+    proxy: Callable[[], AbstractAsyncContextManager[IndexProxy]],
+    note: Callable[[str], None],
+) -> AsyncIterator[tuple[Index, str | None]]:
+    """Give what a build in a container is told of its index, and what `DockerSandbox.build` is told of its network."""
+    async with proxy() as trial, proxy() as used:
+        if await sandbox.reaches(base, str(trial.path)):
+            yield used.index, str(used.path)
+        else:
+            note("The Docker daemon cannot be given the proxy's socket: the build has all of its network.")
+            yield index, None
+
+
 @dataclass(frozen=True)
 class _Images(Way):
     """Images made on a base, which is the user's own where the settings name one."""
@@ -223,12 +241,8 @@ class _Images(Way):
         if other := work.needs.ecosystem:
             python, make, path = base.python, "", self.base.path or PLAIN_PATH
         tree = PackedTree((await work.pack()).digest, self.folder)
-        async with work.proxy() as trial, work.proxy() as proxy:
-            is_closed = await self.sandbox.reaches(base, str(trial.path))
-            if not is_closed:
-                work.note("The Docker daemon cannot be given the proxy's socket: the build has all of its network.")
-            told, door = (replace(work, index=proxy.index), str(proxy.path)) if is_closed else (work, "")
-            job = build_job(told, base, tree, python, make=make, fresh=not own, path=path)
+        async with network(self.sandbox, base, work.index, work.proxy, work.note) as (index, door):
+            job = build_job(replace(work, index=index), base, tree, python, make=make, fresh=not own, path=path)
             result, image = await self.sandbox.build(
                 job,
                 f"amini-env:{slot.key[:32]}",
@@ -240,8 +254,8 @@ class _Images(Way):
         built = usable(result, work, slot)
         made = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
         if other:
-            made.variables = other.variables_in(KEEP)
-            ways = [made]
+            how = {"variables": other.variables_in(KEEP), "user": found.environment.user}
+            ways = [made.model_copy(update=how)]
         elif own:
             pythons = (base.python,) if base.python == CARRIED else ()
             ways = [_as_found(await self._found(work, image, pythons), made)]

@@ -10,11 +10,13 @@ import csv
 import json
 import os
 import re
+import select
 import shutil
 import stat
 import subprocess
 import sys
 import tarfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,12 @@ PLACE = ".amini-build"
 NOT_KEPT = {".git", "__pycache__", PLACE, ".eggs", ".pytest_cache", ".mypy_cache", ".tox", ".nox", ".venv"}
 NOT_KEPT |= {"node_modules"}
 UV = ["--no-config", "--no-progress", "--index-strategy=unsafe-best-match"]
-NOT_FOUND, NOT_TRIED = 127, 125
-MOST_CALLS = 16  # of uv's installations, whatever fails
+NOT_FOUND, NOT_TRIED, TOO_SLOW = 127, 125, 124
+MOST_CALLS = 16  # of uv's installations, whatever fails, beside one for each member
+SHARE = 0.5  # of a build's seconds, after which what is not installed together is installed in parts
+RESERVE = 20  # seconds that are left for what comes after the installations
 MOST_ROUNDS = 5  # in which a list is installed without what could not be
+BROUGHT = (3, 12)  # until then an environment had setuptools, which nobody needed to name
 COMPILED = (".so", ".pyd", ".dylib")
 COMPILING = 120  # seconds
 # What uv says of a package because of which nothing is installed.
@@ -36,6 +41,9 @@ REFUSED = [
     re.compile(r"[Bb]ecause ([A-Za-z0-9][\w.-]*)[^\n]*? has no (?:wheels|usable)"),
 ]
 REFUSALS = len(REFUSED)
+UNREACHED = re.compile(r"unable to access '\w+://(?:[^/@']*@)?([^/':]+)")
+DEVELOPED = re.compile(r"^[ \t]*(?:-e|--editable)[ \t=]+(?!\S*://)([./]?)", re.MULTILINE)
+LISTS = (".txt", ".in", ".toml", ".cfg")
 NO_NAMES = {"pytest", "python", "and", "or", "you", "we", "it", "your", "project", "requirements", "unsatisfiable"}
 REQUIRED = re.compile(r"(?:you require|depends on) ([^,]*)(?=[,\n]| and)")
 
@@ -82,6 +90,10 @@ class Installation:
         self.calls = 0
         self.said = ""
         self.options: list[str] = list(plan["options"])
+        self.ends = time.monotonic() + plan["seconds"] * SHARE
+        self.last = time.monotonic() + plan["seconds"] - RESERVE
+        self.is_slow = self.is_plain = False
+        self.versioned: list[str] = list(plan["versioned"])
 
     def make(self) -> bool:
         """Make the environment where it is not there, and give it pip where a user's command may want it."""
@@ -98,26 +110,42 @@ class Installation:
 
     def run(self) -> None:
         """Install everything together, so that the versions fit; where that fails, as much as possible."""
-        plan, report, ways = self.plan, self.report, list(self.plan["ways"])
+        plan, report, ways, members = self.plan, self.report, list(self.plan["ways"]), list(self.plan["members"])
         module = [plan["module"]] if plan["module"] else []
         best = [*plan["best"], *(module if plan["module"] not in plan["best"] else [])]
-        if (ways or best) and not self.together(ways, best):
-            report["editable"] = any(not self.uv(*way) for way in ways)
-            report["failed"] += ([] if report["editable"] else self.as_many(plan["alone"])) + self.as_many(best)
+        if (ways or members or best) and not self.together(ways, [word for one in members for word in one] + best):
+            self.ends = self.last
+            bare = ["--no-deps"] if self.is_slow else []  # they come as wheels
+            report["editable"] = any(not self.uv(*way, *bare) for way in ways)
+            lost = [member for member in members if self.beside([*member, *bare])]
+            report["editable"] |= len(lost) < len(members)
+            report["failed"] += [member[-1] for member in lost]
+            self.options += ["--only-binary", ":all:"] if self.is_slow else []
+            alone = plan["alone"] if bare or not report["editable"] else []
+            report["failed"] += self.as_many(alone) + self.as_many(best)
         else:
-            report["editable"] = bool(ways)
-        for others in plan["others"]:
+            self.ends = self.last
+            report["editable"] = bool(ways or members)
+        old = [["setuptools"]] if plan["until"] and sys.version_info < BROUGHT else []
+        for others in old + plan["others"]:
             report["failed"] += self.as_many(others)
         report["missing"] = self.without_modules()
         if module and told(self.python, "-c", "import " + module[0]) and self.uv(*module, last=True):
             report["problem"] = module[0] + " cannot be installed"
         beside_sources(self.python)
+        seconds = min(COMPILING, max(1.0, self.ends - time.monotonic()))
         compiling = [self.python, "-m", "compileall", "-q", "-j", "0", str(site(self.python))]
         # Boxes of tests cannot write, and would compile everything each time.
         with suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(  # noqa: S603 - as `told`
-                compiling, timeout=COMPILING, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+                compiling, timeout=seconds, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
             )
+
+    def beside(self, member: list[str]) -> bool:
+        """Tell whether a member of the workspace does not fit to what is installed; else it is installed."""
+        self.hold()
+        self.calls -= 1
+        return bool(self.uv(*member, "--constraint", PLACE + "/held.txt"))
 
     def together(self, ways: list[list[str]], best: list[str]) -> bool:
         """Install the project and what its tests need in one call, in the first way that works."""
@@ -129,6 +157,8 @@ class Installation:
             if not self.uv(*first[at], *best, *limits, *self.leaving_out(left_out)):
                 self.report["failed"] += left_out
                 return True
+            if self.is_slow:
+                return False
             name = self.offender(left_out, REFUSED)
             if name and "Git operation failed" in self.said and name not in self.options:
                 self.options += ["--no-sources-package", name]  # the index may have it too
@@ -150,7 +180,7 @@ class Installation:
         """Install what can be without changing a version that is there; return the names of the rest."""
         left_out: list[str] = []
         for _ in range(MOST_ROUNDS if wanted else 0):
-            Path(PLACE, "held.txt").write_text("\n".join(self.held()) + "\n", encoding="utf-8")
+            self.hold()
             if not self.uv(*wanted, "--constraint", PLACE + "/held.txt", *self.leaving_out(left_out)):
                 return left_out
             name = self.offender(left_out, [*REFUSED, REQUIRED])
@@ -160,9 +190,10 @@ class Installation:
             left_out.append(name)
         return (left_out or wanted[-1:]) if wanted else []
 
-    def held(self) -> list[str]:
-        """Return the versions that are there. What came from a folder or an address has none to hold."""
-        return [line for line in self.frozen() if re.fullmatch(r"[A-Za-z0-9][\w.-]*===?[^\s;]+", line)]
+    def hold(self) -> None:
+        """Write down the versions that are there. What came from a folder or an address has none to hold."""
+        held = [line for line in self.frozen() if re.fullmatch(r"[A-Za-z0-9][\w.-]*===?[^\s;]+", line)]
+        Path(PLACE, "held.txt").write_text("\n".join(held) + "\n", encoding="utf-8")
 
     def leaving_out(self, names: list[str]) -> list[str]:
         """Return the arguments for an installation without these packages."""
@@ -177,6 +208,43 @@ class Installation:
                 found += re.findall(r"(?:^|\s)([A-Za-z][\w.-]*)(?=[\s\[<>=!~]|$)", part)
         names = [re.sub(r"[-_.]+", "-", name).lower() for name in found]
         return next((name for name in names if name not in known and name not in NO_NAMES), "")
+
+    def mended(self) -> bool:
+        """Change what made uv install nothing, if it is one of the known faults; tell whether it was."""
+        if "build_editable" in self.said and not self.is_plain:  # a backend of before 2022, which uv asks all the same
+            self.is_plain = True
+            for path in files():
+                if path.endswith(LISTS[:2]) and path.count("/") <= 3:
+                    text = Path(path).read_bytes().decode("utf-8", "replace")
+                    Path(path).write_text(DEVELOPED.sub(lambda match: match[1] or "./", text), encoding="utf-8")
+            return True
+        if "Package metadata version `" + self.plan["version"] in self.said and self.versioned:
+            for name in self.versioned:  # what is the project's alone was told a dependency too
+                os.unsetenv(name)
+            self.versioned = []
+            return True
+        return self.struck()
+
+    def struck(self) -> bool:
+        """Strike from the lists what lies on a host of git's that uv has just not reached; tell whether there is any.
+
+        Of one that has a name the name is left, for the index may have it too.
+        """
+        found = False
+        hosts = "|".join(re.escape(host) for host in set(UNREACHED.findall(self.said)))
+        address = re.compile(
+            r"(?:-e|--editable)?[ =]*(?:(?P<name>[\w.-]+(?:\[[^\]]*\])?)[ ]*@[ ]*)?git\+\w+://(?:[^/@\s]*@)?"
+            rf"(?:{hosts})[/:][^\s\"';#]*(?:\#(?:egg=(?P<egg>[\w.-]+))?[^\s\"';]*)?"
+        )
+        for path in files() if hosts else ():
+            if path.endswith(LISTS) and path.count("/") <= 3:
+                text = Path(path).read_bytes().decode("utf-8", "replace")
+                kept = address.sub(lambda match: match["name"] or match["egg"] or "#", text)
+                if kept != text:
+                    Path(path).write_text(kept, encoding="utf-8")
+                    self.report["failed"] += [match[0].strip() for match in address.finditer(text)]
+                    found = True
+        return found
 
     def without_modules(self) -> list[list[Any]]:
         """Install what brings modules that tests import and are not there; return those that stay missing."""
@@ -201,15 +269,19 @@ class Installation:
         return done.stdout.decode("utf-8", "replace").split() if not done.returncode else []
 
     def uv(self, *arguments: str, last: bool = False) -> int:
-        """Install, within the date and the cap of calls."""
+        """Install, within the date, the time and the cap of calls."""
         if self.calls >= MOST_CALLS and not last:
             sys.stdout.write("(not tried, for there were too many calls)\n")
             return NOT_TRIED
         self.calls += 1
         dated = ["--exclude-newer", self.plan["until"]] if self.plan["until"] else []
         command = [self.program, "pip", "install", *UV, "--cache-dir", self.cache, "--python", self.python, *dated]
-        status, self.said = heard(*command, *self.options, *arguments)
-        return status
+        words = [word for word in arguments if word != "-e" or not self.is_plain]
+        now = time.monotonic()
+        times = max(1.0, self.ends - now), max(1.0, self.last - now)
+        status, self.said = heard(*command, *self.options, *words, seconds=times)
+        self.is_slow |= status == TOO_SLOW
+        return self.uv(*arguments, last=last) if status and self.mended() else status
 
     def frozen(self) -> list[str]:
         """Return the versions of what is installed."""
@@ -232,8 +304,11 @@ def told(*command: str) -> int:
     return heard(*command)[0]
 
 
-def heard(*command: str) -> tuple[int, str]:
-    """Run a command as `told`; return the end of what it says too."""
+def heard(*command: str, seconds: tuple[float, float] | None = None) -> tuple[int, str]:
+    """Run a command as `told`; return the end of what it says too.
+
+    It has so many seconds, and once it has said what it resolved, those of the second number: to build takes its time.
+    """
     sys.stdout.write(f"\n$ {' '.join(command)}\n")
     sys.stdout.flush()
     try:
@@ -241,9 +316,17 @@ def heard(*command: str) -> tuple[int, str]:
     except OSError as error:
         sys.stdout.write(f"({error})\n")
         return NOT_FOUND, ""
-    said = b""
+    said, began = b"", time.monotonic()
     with child:
-        while part := os.read(child.stdout.fileno(), 65536) if child.stdout else b"":
+        while child.stdout:
+            left = began + seconds[b"Resolved " in said] - time.monotonic() if seconds else 0.0
+            if seconds and not select.select([child.stdout], [], [], max(0.0, left))[0]:
+                child.kill()
+                sys.stdout.write(f"(ended after {time.monotonic() - began:.0f} s)\n")
+                return TOO_SLOW, said.decode("utf-8", "replace")
+            part = os.read(child.stdout.fileno(), 65536)
+            if not part:
+                break
             said = (said + part)[-65536:]
             sys.stdout.buffer.write(part)
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What of this machine a build uses: a Python that suits the project, and the indexes where pip finds packages.
+"""What of this machine a build uses: a Python that suits the project, Rust, and the indexes where pip finds packages.
 
 Of Pythons there are this one, those on PATH, and pyenv's. Minor versions of Python 3 are compared, patch versions not.
 
@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -182,6 +183,19 @@ def _look_at(path: Path) -> Interpreter | None:
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return Interpreter(Path(executable).resolve(), (major, minor, patch))
+
+
+def find_rust(variables: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the folder of the toolchain that rustup takes by default, which no box sees by itself, if there is one.
+
+    Neither what cargo keeps beside it (passwords of registries) nor rustup, which would fetch others, is in there.
+    """
+    own = Path(variables.get("RUSTUP_HOME") or Path(variables.get("HOME", "/nonexistent"), ".rustup"))
+    with suppress(OSError, ValueError):
+        settings = tomllib.loads((own / "settings.toml").read_text("utf-8"))
+        folder = own / "toolchains" / str(settings.get("default_toolchain") or "none")
+        return (folder,) if (folder / "bin" / "cargo").is_file() else ()
+    return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,10 @@ from agentless_mini.environment.declared import (
 )
 from agentless_mini.environment.ecosystems import Ecosystem, ecosystem_of
 from agentless_mini.environment.machine import PythonRequirement
-from agentless_mini.environment.sources import SIZE_LIMIT, Layout, Listing, ranked
+from agentless_mini.environment.sources import CONDA, SIZE_LIMIT, TEST_NAMES, Layout, Listing, ranked
 from agentless_mini.errors import printable
 
-VERSION = "3"
+VERSION = "4"
 _CONFIGURATION = frozenset(
     {"pyproject.toml", "setup.cfg", "setup.py", "hatch.toml", "tox.ini", "tox.toml", "noxfile.py", "Makefile"}
     | {"pytest.ini", ".python-version", "MANIFEST.in", *LOCKS}
@@ -43,7 +43,7 @@ _COMPILED = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".pyx", ".pxd", ".pxi", 
 _NO_MEMBERS = frozenset(
     {"test", "tests", "testing", "example", "examples", "docs", "doc", "fixtures", "testdata", "data", "templates"}
 )
-_MOST_MEMBERS, _MOST_MISSED = 16, 200
+_MOST_MEMBERS, _MOST_MISSED = 32, 200
 # Modules whose distribution has another name; it counts only where a file of the project mentions it.
 _KNOWN = {
     "yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image", "bs4": "beautifulsoup4",
@@ -57,6 +57,7 @@ _KNOWN = {
 _IMPORTED = re.compile(rb"^(?:import|from)[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 _TEST_NAME = re.compile(r"(?:^|/)(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests?|conftest)\.py$")
 _REFERS = re.compile(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[ \t=]*(\S+)", re.MULTILINE)
+_EDITABLE = re.compile(r"^[ \t]*(?:-e|--editable)[ \t=]*(?:file:)?([^\s#;\[]+)", re.MULTILINE)
 _NO_EXTENSIONS = re.compile(r"\b[A-Z][A-Z0-9]*_(?:NO|SKIP|DISABLE|WITHOUT)_(?:EXT|EXTENSION|CYTHON|C_EXT|SPEEDUP)\w*\b")
 
 
@@ -64,18 +65,19 @@ _NO_EXTENSIONS = re.compile(r"\b[A-Z][A-Z0-9]*_(?:NO|SKIP|DISABLE|WITHOUT)_(?:EX
 class Needs:
     """What to install, and on which Python.
 
-    `ways` are arguments that install the project and its members, the best first; none where there is no project.
-    `best` is what its tests need, and each of `others` is added where it fits. `alone` are the project's own
-    requirements, for where it cannot be installed, and `simple` those that name a version of an index, of the best.
-    `locked` are the versions of its lock file. `modules` are those that its tests import, each with the number of
-    files that do and the distribution that is to bring it, "" where the project names none. `variables` are for a
-    second try. `packages` are the top-level packages of the tree. `module` is what must be importable for the tests to
-    be run, "" where nothing is. `digest` names all of the tree that a build depends on. `ecosystem` is there where the
-    tests are of another language, and nothing else then.
+    `ways` are arguments that install the project, the best first, and `members` those that install each of its members;
+    none where there is no project. `best` is what its tests need, and each of `others` is added where it fits. `alone`
+    is what the project and its members require, for where they cannot be installed, and `simple` those that name a
+    version of an index, of the best. `locked` are the versions of its lock file. `modules` are those that its tests
+    import, each with the number of files that do and the distribution that is to bring it, "" where the project names
+    none. `variables` are for a second try. `packages` are the top-level packages of the tree. `module` is what must be
+    importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on.
+    `ecosystem` is there where the tests are of another language, and nothing else then.
     """
 
     python: PythonRequirement
     ways: tuple[tuple[str, ...], ...]
+    members: tuple[tuple[str, ...], ...]
     best: tuple[str, ...]
     others: tuple[tuple[str, ...], ...]
     alone: tuple[str, ...]
@@ -87,40 +89,42 @@ class Needs:
     module: str
     digest: str
     notes: tuple[str, ...] = ()
+    rust: bool = False
+    names: tuple[str, ...] = ()
     ecosystem: Ecosystem | None = None
 
     @property
     def project(self) -> bool:
         """Tell whether something of the tree can be installed."""
-        return bool(self.ways)
+        return bool(self.ways or self.members)
 
 
 def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     """Read the needs off a tree."""
     if (other := ecosystem_of(snapshot, runner)) is not None:
-        none = ((),) * 8
+        none = ((),) * 9
         return Needs(PythonRequirement(), *none, (), "", other.digest, ecosystem=other)
     texts = _texts(snapshot.files)
     declared = _declared(texts, "")
     projects = {
         posixpath.dirname(path) or "." for path in texts if posixpath.basename(path) in {"setup.py", "pyproject.toml"}
     }
-    layout = Layout(texts, frozenset(projects - {"."}), declared)
+    layout = Layout(texts, frozenset(projects - {"."}), declared, frozenset(_known(snapshot.files, texts)))
     best, *others = [*ranked(layout), Listing()][:-1] or [Listing()]
-    members = _members(texts, declared, projects)
-    ways, lists = _ways(layout, best, others, members)
+    members = _members(texts, declared, projects - {"."}, _named((best, *others), texts))
+    ways, also, lists = _ways(layout, best, others, members)
     locked = next((lines for path in LOCKS if (lines := read_lock(texts.get(path, "")))), ())
     listed = [text for name in best.extras for text in declared.extras.get(name, ())]
     for option, value in best.words():
         listed += {"": [value], "--group": declared.groups.get(value, ())}.get(option, ())
     version = re.match(r"\s*3\.(\d{1,2})\b", texts.get(".python-version", ""))
-    left_out = once(entry for source in (best, *others) for entry in source.left_out)
     needs = Needs(
         PythonRequirement(once(declared.python), (int(version[1]),) if version else tuple(sorted(declared.tested))),
         ways,
+        also,
         tuple(best.arguments),
         lists,
-        once(declared.dependencies),
+        once((*declared.dependencies, *_of_members(texts, members))),
         once(text for text in (*declared.dependencies, *listed) if named(text)),
         tuple(line for line in locked if not line.startswith(f"{normal(declared.name)}==")),
         tuple(_modules(snapshot.files, texts)),
@@ -128,9 +132,19 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
         tuple(_packages(snapshot.files)),
         "pytest" if runner is Runner.PYTEST else "",
         "",
-        tuple(f"A requirement outside of the repository is left out: {printable(line)[:80]}" for line in left_out),
+        _left_out(once(entry for source in (best, *others) for entry in source.left_out)),
+        any(file.path.rpartition("/")[2] == "Cargo.toml" for file in snapshot.files),
+        once(filter(None, (normal(_declared(texts, path).name) for path in ("", *(f"{one}/" for one in members))))),
     )
     return _with_digest(needs, snapshot.files, texts, runner)
+
+
+def _left_out(entries: Iterable[str]) -> tuple[str, ...]:
+    """Return sentences on entries of lists that are left out; those of conda share one."""
+    conda = [printable(entry)[:60] for entry in entries if entry.endswith(" (of conda)")]
+    told = [f"Left out, for no package of Python is known by that name: {', '.join(conda)}."] if conda else []
+    others = (entry for entry in entries if not entry.endswith(" (of conda)"))
+    return (*(f"A requirement outside of the repository is left out: {printable(one)[:80]}" for one in others), *told)
 
 
 def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
@@ -139,7 +153,8 @@ def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
     def declares(file: SourceFile) -> bool:
         name = file.path.rpartition("/")[2]
         is_list = name.endswith(_LISTS) and file.path.count("/") <= 3
-        may = name in _CONFIGURATION or is_list or file.path.startswith(".github/workflows/")
+        is_ci = file.path.startswith(".github/workflows/") or file.path == ".gitlab-ci.yml"
+        may = name in _CONFIGURATION or is_list or is_ci or CONDA.fullmatch(file.path) is not None
         return file.kind is FileKind.TEXT and may and (len(file.data) <= SIZE_LIMIT or name in LOCKS)
 
     return {file.path: file.data.decode("utf-8", "replace") for file in files if declares(file)}
@@ -156,21 +171,47 @@ def _declared(texts: Mapping[str, str], folder: str) -> Declared:
     return found
 
 
-def _members(texts: Mapping[str, str], declared: Declared, projects: set[str]) -> list[str]:
-    """Return the folders of a workspace or monorepo that are projects of their own, those at the top first."""
-    below = sorted(projects - {"."}, key=lambda path: (path.count("/"), path))
+def _members(texts: Mapping[str, str], declared: Declared, projects: set[str], named: set[str]) -> list[str]:
+    """Return the folders of a workspace or monorepo that are projects of their own, those at the top first.
+
+    Where nothing declares a workspace, those are taken that the lists to be installed name, else all that lie in no
+    other one.
+    """
+    below = sorted(projects, key=lambda path: (path.count("/"), path))
     if declared.members:
-        return [path for path in below if any(fnmatch.fnmatch(path, pattern) for pattern in declared.members)]
+        of = [path for path in below if any(_matches(path, pattern) for pattern in declared.members)]
+        return [path for path in of if not any(_matches(path, pattern) for pattern in declared.strangers)]
     if declared.project:
         return []
+    if named & projects:
+        return [path for path in below if path in named]
     likely = [path for path in below if path.count("/") <= 2 and not _NO_MEMBERS & set(path.split("/"))]
-    return [path for path in likely if _declared(texts, f"{path}/").project][:_MOST_MEMBERS]
+    found = [path for path in likely if _declared(texts, f"{path}/").project]
+    return [path for path in found if not any(path.startswith(f"{above}/") for above in found)][:_MOST_MEMBERS]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Tell whether a pattern of folders means this one: a star stands for one level, two for any number."""
+    levels = "**" in pattern or path.count("/") == pattern.strip("./").count("/")
+    return levels and fnmatch.fnmatch(path, pattern.strip("./"))
+
+
+def _named(sources: Iterable[Listing], texts: Mapping[str, str]) -> set[str]:
+    """Return the folders that lists of requirements name, with those that they refer to."""
+    pairs = [pair for source in sources for pair in source.words()]
+    lists, found = [value for option, value in pairs if option == "-r"], set[str]()
+    for path in lists:  # it grows by what they refer to
+        folder, text = posixpath.dirname(path), texts.get(path, "")
+        inner = (posixpath.normpath(posixpath.join(folder, name)) for name in _REFERS.findall(text))
+        lists += [name for name in inner if name in texts and name not in lists]
+        found |= {posixpath.normpath(posixpath.join(folder, name)) for name in _EDITABLE.findall(text)}
+    return found | {folder.partition("[")[0] for source in sources for folder in source.folders}
 
 
 def _ways(
     layout: Layout, best: Listing, others: Iterable[Listing], members: list[str]
-) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
-    """Return how the project and its members are installed, the best way first, and the lists to be added after that.
+) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Return how the project is installed, the best way first, how each member is, and the lists to be added then.
 
     A backend of meson rebuilds what it installed for development whenever that is imported, which no test's box can: it
     is installed as it is for users, and what is compiled is put beside its sources.
@@ -183,13 +224,22 @@ def _ways(
         folders.append(f"{member}{extras}")
         lists += [_moved(tuple(inner[0].arguments), member)] if inner and inner[0].arguments else []
     kept = [folder for folder in once(folders) if folder.partition("[")[0] not in {"."}]
-    also = tuple(word for folder in kept[:_MOST_MEMBERS] for word in ("-e", f"./{folder}"))
+    also = tuple(("-e", f"./{folder}") for folder in kept[:_MOST_MEMBERS])
     start = () if declared.backend == "mesonpy" else ("-e",)
     more = [name for source in others for name in source.extras]
     asked = (f".[{','.join(once(names))}]" for names in ((*best.extras, *more), best.extras) if names)
-    own = [*([(*start, text) for text in once(asked)]), (*start, "."), (".",)] if declared.project else [()]
-    ways = [(*way, *also) for way in own] + ([way for way in own if way] if also else [])
-    return tuple(way for way in dict.fromkeys(ways) if way), tuple(dict.fromkeys(lists))
+    ways = [*([(*start, text) for text in once(asked)]), (*start, "."), (".",)] if declared.project else []
+    return tuple(dict.fromkeys(ways)), also, tuple(dict.fromkeys(lists))
+
+
+def _of_members(texts: Mapping[str, str], members: Iterable[str]) -> list[str]:
+    """Return what members require that is no member: to run, and by their extras and groups for tests."""
+    found = [_declared(texts, f"{member}/") for member in members]
+    own, listed = {normal(one.name) for one in found}, list[str]()
+    for one in found:
+        tests = (text for name in TEST_NAMES for of in (one.extras, one.groups) for text in of.get(name, ()))
+        listed += [text for text in (*one.dependencies, *tests) if named(text) not in own]
+    return listed
 
 
 def _below(texts: Mapping[str, str], member: str) -> dict[str, str]:
@@ -220,6 +270,17 @@ def _modules(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[
             yield name, count, next(mentioned, "")
 
 
+def _known(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[str]:
+    """Yield the normal forms of what the tree imports or names in lists of requirements, where conda is used."""
+    if any(map(CONDA.fullmatch, texts)):
+        for file in files:
+            if file.path.endswith(".py") and len(file.data) <= SIZE_LIMIT:
+                modules = {name.decode() for name in _IMPORTED.findall(file.data)}
+                yield from (normal(_KNOWN.get(name, name)) for name in modules)
+        lists = (text for path, text in texts.items() if not path.endswith((".yml", ".yaml")))
+        yield from re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.sub(r"[-_.]+", "-", "\n".join(lists)).lower())
+
+
 def _packages(files: Iterable[SourceFile]) -> Iterator[str]:
     """Yield the importable packages at the top of the tree and of src, tests and the like left out."""
     for file in files:
@@ -236,7 +297,14 @@ def _with_digest(needs: Needs, files: Iterable[SourceFile], texts: Mapping[str, 
 
     Not the lists of those who only develop, nor which files of tests import what.
     """
-    plan = [needs.ways, needs.best, needs.others, needs.locked, [(name, way) for name, _, way in needs.modules]]
+    plan = [
+        needs.ways,
+        needs.members,
+        needs.best,
+        needs.others,
+        needs.locked,
+        [(name, way) for name, _, way in needs.modules],
+    ]
     total = hashlib.sha256(f"{VERSION} {runner} {json.dumps(plan)} {needs.python}".encode())
     pairs = (pair for listed in (needs.best, *needs.others) for pair in Listing(arguments=list(listed)).words())
     lists = [value for option, value in pairs if option in {"-r", "-c"}]

@@ -35,7 +35,7 @@ from agentless_mini.environment.build import (
 )
 from agentless_mini.environment.ecosystems import tools
 from agentless_mini.environment.imaged import base_image, check_docker, open_docker
-from agentless_mini.environment.machine import Interpreter, choose_python, find_index
+from agentless_mini.environment.machine import Interpreter, choose_python, find_index, find_rust
 from agentless_mini.environment.needs import needs_of
 from agentless_mini.environment.work import EnvironmentRequest, Manifest, Opened, Slot, Unavailable, Work, build_failed
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError, boundary, printable
@@ -256,14 +256,17 @@ class _Virtual(Way):
         if not work.settings.setup:
             await asyncio.to_thread(_fetch, work, slot)
         pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv, tools=self.tools)
-        box = Box(unfinished, (slot.venv,), work.index.folders(), hear=work.hear, folder=_box(slot))
+        rust = find_rust(work.request.variables) if work.needs.rust else ()
+        readable = (*work.index.folders(), *rust)
+        box = Box(unfinished, (slot.venv,), readable, hear=work.hear, folder=_box(slot))
         if isinstance(self.sandbox, UnsafeLocal):
             box = replace(box, uid=None)
         _hand_over(slot, box.uid)
         async with work.proxy() as proxy:
             told = work if isinstance(self.sandbox, UnsafeLocal) else replace(work, index=proxy.index)
             base, tree = Environment(slot.key, unfinished.python), PackedTree(pack.digest)
-            job = build_job(told, base, tree, unfinished.python)
+            path = f"{slot.venv}/bin:{rust[0]}/bin:/usr/local/bin:/usr/bin:/bin" if rust else ""
+            job = build_job(told, base, tree, unfinished.python, path=path)
             result = await self.sandbox.run_in(job, pack, replace(box, proxy=proxy.path))
         _hand_over(slot, None if box.uid is None else os.geteuid())
         seal(slot.venv)

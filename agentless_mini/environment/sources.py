@@ -17,7 +17,17 @@ from dataclasses import dataclass, field
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from agentless_mini.environment.declared import Declared, Table, once, parse_ini, parse_toml, strings, table
+from agentless_mini.environment.declared import (
+    Declared,
+    Table,
+    named,
+    once,
+    parse_ini,
+    parse_toml,
+    read_conda,
+    strings,
+    table,
+)
 
 TEST_NAMES = ("test", "tests", "testing", "hatch-test", "unittest", "pytest")
 _DEV_NAMES = ("dev", "develop", "development", "dev-test", "test-dev")
@@ -36,9 +46,12 @@ _FILES = re.compile(
     r"(?:(?:requirements|tests?|requirements/tests?|tests?/requirements)/)?"
     r"(?:(?:tests?|testing)[-_.]requirements|requirements[-_.](?:tests?|testing)|tests?|testing|requirements)\.(?:txt|in)"
 )
+_CI_FILES = re.compile(r"requirements[-_./]ci\.(?:txt|in)|ci[-_.]requirements\.(?:txt|in)")
 _DEV_FILES = re.compile(
     r"(?:requirements/)?(?:dev(?:elop(?:ment)?)?[-_.]requirements|requirements[-_.]dev(?:elop(?:ment)?)?|dev)\.(?:txt|in)"
 )
+CONDA = re.compile(r"(?:[^/]+/){0,2}environment(?:[-_.][\w.-]+)?\.ya?ml")
+_RUNNER = re.compile(r"^pytest\b(?!-)", re.MULTILINE)
 _INSTALL = re.compile(r"\b(?:pip3? install|uv sync|poetry install|pdm (?:install|sync))\b(?P<words>[^\n|&;]*)")
 _TESTING = re.compile(r"\b(?:pytest|py\.test|unittest|runtests|manage\.py test|django test|tox|nox)\b")
 _FACTORS = re.compile(r"([\w.!-]+(?:,[\w.!-]+)*)\s*:\s+(.*)")
@@ -86,11 +99,15 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The texts of the files that declare, by path, and the folders of the tree that can be installed."""
+    """The texts of the files that declare, by path, and the folders of the tree that can be installed.
+
+    `known` are packages that the tree imports or names elsewhere: conda has others by the same names.
+    """
 
     texts: Mapping[str, str]
     projects: frozenset[str]
     declared: Declared
+    known: frozenset[str] = frozenset()
 
     def source(self, entries: Iterable[str], folder: str = "") -> Listing:
         """Return what entries say that stand in this folder: requirements, paths, and options with a value."""
@@ -182,16 +199,30 @@ def _sources(layout: Layout) -> Iterator[tuple[Rank, Listing]]:
         yield from ((max(rank, Rank.EXTRA), Listing([name])) for name in extras[:1])
     yield Rank.TOX, layout.source(tox_entries(texts))
     yield Rank.NOX, layout.source(nox_entries(texts.get("noxfile.py", "")))
-    for pattern, rank in ((_FILES, Rank.FILE), (_DEV_FILES, Rank.DEV)):
+    for pattern, rank in ((_FILES, Rank.FILE), (_CI_FILES, Rank.CI), (_DEV_FILES, Rank.DEV)):
         files = sorted(filter(pattern.fullmatch, texts), key=lambda path: (path.endswith(".in"), path.count("/"), path))
-        special = [path for path in files if path not in {"requirements.txt", "requirements.in"}]
+        plain = {path for path in files if path in {"requirements.txt", "requirements.in"}}
+        # A plain one that lists the runner is for those who run the tests.
+        special = [path for path in files if path not in plain or _RUNNER.search(texts[path])]
         yield rank, layout.source(f"-r {path}" for path in special[:1])
     yield Rank.CI, layout.source(ci_entries(texts))
+    yield from ((Rank.CI, source) for source in _of_conda(layout))
     near = [name for name in declared.groups if is_for_tests(name)]
     yield Rank.NEAR, layout.source(f"--group {name}" for name in near[:1])
     yield Rank.NEAR, Listing([name for name in declared.extras if is_for_tests(name)][:1])
     if not declared.project or not declared.dependencies:  # what the project itself needs
         yield Rank.CI, layout.source(["-r requirements.txt"])
+
+
+def _of_conda(layout: Layout) -> Iterator[Listing]:
+    """Yield what the environment of conda lists that is nearest to the top: from wheels alone what is conda's."""
+    paths = (path for path in filter(CONDA.fullmatch, layout.texts) if not words_of(path) & (_OTHER - {"build"}))
+    for path in sorted(paths, key=lambda path: (path.count("/"), len(path), path))[:1]:
+        pip, found, rest = read_conda(layout.texts[path], layout.known)
+        source = layout.source(pip, posixpath.dirname(path))
+        source.arguments += [word for one in found for word in (one, "--only-binary", named(one))]
+        source.left_out += [f"{name} (of conda)" for name in rest]
+        yield source
 
 
 # --- tox -------------------------------------------------------------------------------------------------------------
@@ -235,7 +266,7 @@ def _of_ini(config: Mapping[str, Mapping[str, str]], listed: str) -> list[str]:
         text = own.get(key, config["testenv"].get(key, ""))
         for line in itertools.islice(_lines(config, text, factors, [_MOST_LINES]), _MOST_ENTRIES):
             entries += installs(line) if option == "$ " else [_dependency(line) if not option else option + line]
-    return entries
+    return [one for one in entries if not one.startswith("-r ") or not words_of(posixpath.basename(one)) & _OTHER]
 
 
 def _lines(

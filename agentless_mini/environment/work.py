@@ -19,8 +19,8 @@ import fcntl
 import hashlib
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -48,6 +48,8 @@ from agentless_mini.sandbox.host import Scratch
 from agentless_mini.sandbox.wire import Contents, Pack, pack_snapshot
 from agentless_mini.settings.run import SandboxSettings
 
+CRATES = ("index.crates.io:443", "static.crates.io:443")
+"""The index of Rust's packages, which a build reaches where the tree has a Cargo.toml."""
 _LOOK_AGAIN = 0.2  # seconds
 _LOG_END = 20_000  # letters
 BUSY = "the machine was too busy for it"
@@ -226,15 +228,11 @@ class Work:
         key = hashlib.sha256(canonical_json(list(made_of)).encode()).hexdigest()
         return Slot(self.request.cache / "environments" / key[:32], key)
 
-    @asynccontextmanager
-    async def proxy(self) -> AsyncIterator[IndexProxy]:
+    def proxy(self) -> AbstractAsyncContextManager[IndexProxy]:
         """Give the network of one build, and tell people what it was kept from. Raises `EnvironmentFailed`."""
-        path = self.scratch.file(f"proxy-{secrets.token_hex(4)}")
-        hosts = self.needs.ecosystem.hosts if self.needs.ecosystem else ()
-        async with open_proxy(self.index, (*self.settings.build_hosts, *hosts), path) as proxy:
-            yield proxy
-            for note in proxy.notes():
-                self.note(note)
+        other = self.needs.ecosystem.hosts if self.needs.ecosystem else ()
+        hosts = (*self.settings.build_hosts, *other, *(CRATES if self.needs.rust else ()))
+        return open_told(self.index, hosts, self.scratch, self.note)
 
     def note(self, text: str) -> None:
         """Tell people."""
@@ -243,6 +241,17 @@ class Work:
     def hear(self, line: str) -> None:
         """Show people what the preparation is at."""
         self.watch(PhaseSaid(Phase.ENVIRONMENT, line))
+
+
+@asynccontextmanager
+async def open_told(
+    index: Index, hosts: Collection[str], scratch: Scratch, note: Callable[[str], None]
+) -> AsyncIterator[IndexProxy]:
+    """Give the proxy of one build, and `note` in the end what it was kept from. Raises `EnvironmentFailed`."""
+    async with open_proxy(index, hosts, scratch.file(f"proxy-{secrets.token_hex(4)}")) as proxy:
+        yield proxy
+        for text in proxy.notes():
+            note(text)
 
 
 def build_failed(problem: str, slot: Slot) -> BuildFailed:

@@ -1,7 +1,8 @@
 """The instances of a benchmark, each parted in two that never meet: what the chain may know, and the solution.
 
 Nothing of the patch, the test patch, the lists of tests, the hints or the evaluation script reaches a prompt or a stage
-that runs tests. A row is a mapping with the columns of SWE-bench. Files are read here: parquet, JSON (a list) and JSON
+that runs tests. A row is a mapping with the columns of SWE-bench (Multilingual has the same), of SWE-bench-Live, or of
+Multi-SWE-bench, whose own harness grades what these two ask. Files are read here: parquet, JSON (a list) and JSON
 lines; names on the hub are read by the official package, see `grading.dataset_rows`.
 """
 
@@ -32,14 +33,33 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
 NEEDED = ("instance_id", "repo", "base_commit", "problem_statement", "patch")
 _SEEN = 60
 """Characters of a wrong id that a message shows."""
+_TESTBED = "/testbed"
+# How one test file of a repository is run, by the runner that a row tells of. Its evaluation script and the lists of
+# commands in older releases of swebench name the very tests of the fix: they are never looked at.
+_COMMANDS = (
+    (r"go_?test|go test", 'go test "./$(dirname {tests})"'),
+    (r"vitest", "npx vitest run {tests}"),
+    (r"jest|immutable_js", "npx jest {tests}"),
+    (r"_tap|mocha", "npx mocha {tests}"),
+    (r"phpunit", "vendor/bin/phpunit {tests}"),
+    (r"rspec", "bundle exec rspec {tests}"),
+    (r"minitest|ruby_unit|jekyll", "bundle exec ruby -Ilib:test {tests}"),
+    (r"cargo", 'cargo test --offline --test "$(basename {tests} .rs)"'),
+    (r"gradle", './gradlew --offline test --tests "*$(basename {tests} .java)"'),
+    (
+        r"maven|mvn",
+        'mvn -o -q test -Dtest="$(basename {tests} .java)" -pl "$(echo {tests} | sed \'s,/*src/test/.*,,; s,^$,.,\')"',
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
     """What the chain may know of an instance.
 
-    `repo` is `owner/name`, `image` the name of the Docker image that has its tree at /testbed. `created` is the ISO
-    time of the issue, "" where the dataset does not say.
+    `repo` is `owner/name`, `image` the name of the Docker image that has its tree at `folder`. `created` is the ISO
+    time of the issue, "" where the dataset does not say. `test_command` runs a test file, as `--test-cmd` does, and is
+    "" where the row does not tell how, and the tree has to.
     """
 
     id: str
@@ -48,6 +68,8 @@ class Instance:
     issue: Issue
     image: str
     created: str = ""
+    folder: str = _TESTBED
+    test_command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +77,13 @@ class Solution:
     """What only the official harness and the report may see.
 
     `row` is the dataset's whole row as JSON, `files` the paths that exist before the true fix and that it touches,
-    sorted.
+    sorted. `gradable` tells whether swebench grades such rows.
     """
 
     row: str = field(repr=False)
     files: tuple[str, ...] = field(repr=False)
     difficulty: str = ""
+    gradable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +142,8 @@ def selected(
     return chosen[: limit or None]
 
 
-def _parted(row: Row) -> tuple[Instance, Solution]:
+def _parted(given: Row) -> tuple[Instance, Solution]:
+    row = {**given, **_of_pull_request(given)} if "org" in given and "fix_patch" in given else given
     lacking = [name for name in NEEDED if not isinstance(row.get(name), str)]
     if lacking:
         named = _shown(row.get("instance_id", "without a name"))
@@ -135,13 +159,50 @@ def _parted(row: Row) -> tuple[Instance, Solution]:
         repo=row["repo"],
         base_commit=row["base_commit"],
         issue=Issue(text, name),
-        image=str(row.get("image") or f"swebench/sweb.eval.x86_64.{name.lower().replace('__', '_1776_')}:latest"),
+        image=str(
+            row.get("image")
+            or row.get("docker_image")
+            or f"swebench/sweb.eval.x86_64.{name.lower().replace('__', '_1776_')}:latest"
+        ),
         created=str(row.get("created_at") or ""),
+        folder=_TESTBED if row is given else row["folder"],
+        test_command=_test_command(row),
     )
     solution = Solution(
-        row=canonical_json(row), files=_files(name, row["patch"]), difficulty=str(row.get("difficulty") or "")
+        row=canonical_json(given),
+        files=_files(name, row["patch"]),
+        difficulty=str(row.get("difficulty") or ""),
+        gradable=row is given and ("eval_script" in row or "docker_image" not in row),
     )
     return instance, solution
+
+
+def _of_pull_request(row: Row) -> Row:
+    """Return the columns that SWE-bench has of a row of Multi-SWE-bench: the issues that the pull request resolves."""
+    try:
+        org, repo, number = str(row["org"]), str(row["repo"]), int(row["number"])
+        said = [f"{issue['title']}\n{issue['body'] or ''}".rstrip() for issue in row["resolved_issues"]]
+        return {
+            "instance_id": f"{org}__{repo}-{number}",
+            "repo": f"{org}/{repo}",
+            "base_commit": row["base"]["sha"],
+            "problem_statement": "\n\n".join(said),
+            "patch": row["fix_patch"],
+            "image": f"mswebench/{org}_m_{repo}:pr-{number}".lower(),
+            "folder": f"/home/{repo}",
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"A row of the dataset is none of Multi-SWE-bench ({reason(error)}): check --dataset."
+        raise UsageError(message) from error
+
+
+def _test_command(row: Row) -> str:
+    """Return how a test file of the instance is run, by the runner that its row names; "" where that is not known."""
+    if row["repo"] == "mrdoob/three.js":  # the one that is read as mocha's is and runs QUnit
+        return "npx qunit {tests}"
+    commands = row.get("test_cmds")
+    told = " ".join(map(str, commands)) if isinstance(commands, list) else str(row.get("log_parser") or "")
+    return next((command for names, command in _COMMANDS if re.search(names, told)), "")
 
 
 def _plain(row: Row) -> Row:

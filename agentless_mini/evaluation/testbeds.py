@@ -12,9 +12,10 @@ import asyncio
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,16 +37,18 @@ from agentless_mini.domain import (
 )
 from agentless_mini.domain.sampling import canonical_json
 from agentless_mini.environment.activated import ACTIVATE, PLAIN_PATH, Activated, activate, last_line
+from agentless_mini.environment.imaged import network
 from agentless_mini.environment.machine import CERTIFICATES, Index, find_index
+from agentless_mini.environment.work import open_told
 from agentless_mini.errors import BuildFailed, GradingFailed, printable
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.images import Images, PulledImages
 from agentless_mini.evaluation.ports import Grade, Testbeds
-from agentless_mini.evaluation.tree import FOLDER, read_tree
+from agentless_mini.evaluation.tree import read_tree
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox.daemon import Image, capacity, connect, daemon_name, find_image
 from agentless_mini.sandbox.docker import DockerSandbox
-from agentless_mini.sandbox.host import uninterrupted
+from agentless_mini.sandbox.host import Scratch, uninterrupted
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from agentless_mini.testing import harness_of
 
@@ -125,11 +128,13 @@ class _DockerTestbeds:
             finally:
                 await uninterrupted(testbed.aclose())
 
-    async def with_pytest(self, base: Image, python: str, day: str) -> tuple[str, str]:
+    async def with_pytest(
+        self, base: Image, python: str, day: str, place: ImageTree, note: Callable[[str], None]
+    ) -> tuple[str, str]:
         """Return the name and the id of the image with the pytest of a day in it. `python` starts containers there.
 
-        It is built once however many ask for it, with the network and the user's package index, and kept by the daemon.
-        Raises `BuildFailed` where pytest cannot be installed, and `EnvironmentFailed`.
+        It is built once however many ask for it, with the user's package index for all its network, and kept by the
+        daemon. Raises `BuildFailed` where pytest cannot be installed, and `EnvironmentFailed`.
         """
         wanted = wanted_pytest(day)
         name = f"{REPOSITORY}:{hashlib.sha256(canonical_json(['1', base.id, wanted]).encode()).hexdigest()[:32]}"
@@ -137,10 +142,18 @@ class _DockerTestbeds:
             found = await asyncio.to_thread(find_image, self.client, name)
             if found is not None:
                 return name, found.id
-            job = _installing(find_index(self.settings.variables), Environment(base.id, python, BoxUser.ROOT), wanted)
-            result, image = await self.sandbox.build(
-                job, name, base.path or PLAIN_PATH, lambda done: not done.refusal and done.steps[0].succeeded
-            )
+            index, hosts = find_index(self.settings.variables), self.settings.sandbox.build_hosts
+            environment = Environment(base.id, python, BoxUser.ROOT)
+            with closing(Scratch()) as scratch:
+                proxy = partial(open_told, index, hosts, scratch, note)
+                async with network(self.sandbox, environment, index, proxy, note) as (told, door):
+                    result, image = await self.sandbox.build(
+                        _installing(told, environment, wanted, place),
+                        name,
+                        base.path or PLAIN_PATH,
+                        lambda done: not done.refusal and done.steps[0].succeeded,
+                        proxy=door,
+                    )
         if image:
             return name, image
         reason = printable(result.refusal[:200]) or last_line(result.steps[0])
@@ -166,7 +179,8 @@ class _DockerTestbed:
     def opening(self, snapshot: Snapshot) -> Opening | NoBoxes:
         """Return how the tests are run. Where the image lacks pytest, one is derived from it when they are opened."""
         settings, sandbox = self.shared.settings.sandbox, self.shared.sandbox
-        harness = harness_of(snapshot, settings.test_command, settings.test_report)
+        command = settings.test_command or self.instance.test_command
+        harness = harness_of(snapshot, command, settings.test_report)
 
         async def open_boxes(watch: Watch) -> Boxes | NoBoxes:
             watch(PhaseStarted(Phase.ENVIRONMENT))
@@ -174,7 +188,7 @@ class _DockerTestbed:
                 ready = await self._ready(harness.runner, watch)
             except BuildFailed as error:
                 return NoBoxes(str(error))
-            place = Place(ready.environment, ImageTree(FOLDER))
+            place = Place(ready.environment, ImageTree(self.instance.folder))
             own = replace(harness, variables=(*harness.variables, *ready.variables))
             return Boxes(sandbox, place, own, snapshot, watch, settings.limits(), settings.case_seconds)
 
@@ -199,7 +213,10 @@ class _DockerTestbed:
         if found.problem and runner is Runner.PYTEST:
             watch(Note(f"The image of {name} has no pytest: it is installed in a copy of it."))
             python, day = found.environment.python, self.instance.created
-            derived, identity = await self.shared.with_pytest(self.image, python, day)
+            place = ImageTree(self.instance.folder)
+            derived, identity = await self.shared.with_pytest(
+                self.image, python, day, place, lambda text: watch(Note(text))
+            )
             await self.shared.images.note_derived(self.instance.image, derived)
             found = await self._activated(identity, runner)
         if found.problem:
@@ -214,7 +231,7 @@ class _DockerTestbed:
             self.used.add(image)
             self.shared.users[image] += 1
         return await activate(
-            self.shared.sandbox, image, ImageTree(FOLDER), runner, self.shared.settings.sandbox.limits()
+            self.shared.sandbox, image, ImageTree(self.instance.folder), runner, self.shared.settings.sandbox.limits()
         )
 
 
@@ -229,11 +246,11 @@ def wanted_pytest(day: str) -> str:
     return next((wanted for came, wanted in _MAJORS if day < came), "pytest")
 
 
-def _installing(index: Index, environment: Environment, wanted: str) -> Job:
+def _installing(index: Index, environment: Environment, wanted: str, place: ImageTree) -> Job:
     variables = {**dict(index.variables()), "PIP_ROOT_USER_ACTION": "ignore", "PIP_NO_CACHE_DIR": "1"}
     if index.certificates:
-        variables |= dict.fromkeys(CERTIFICATES, f"{FOLDER}/{_BUNDLE}")
+        variables |= dict.fromkeys(CERTIFICATES, f"{place.folder}/{_BUNDLE}")
     command = ("bash", "-c", f"{ACTIVATE} && python -m pip install '{wanted}'")
     step = Step(command, seconds=600.0, variables=tuple(sorted(variables.items())))
     limits = BoxLimits(memory=4096 * MIB, pids=1024, disk=2048 * MIB, seconds=605.0)
-    return Job(environment, ImageTree(FOLDER), index.placed(_BUNDLE), (step,), limits)
+    return Job(environment, place, index.placed(_BUNDLE), (step,), limits)

@@ -29,8 +29,6 @@ from agentless_mini.sandbox.host import Scratch
 if TYPE_CHECKING:
     from docker import DockerClient
 
-FOLDER = "/testbed"
-"""Where an image has its tree."""
 LIMIT = 8192 * MIB
 """Bytes of all files of a tree together."""
 _KEPT = re.compile(
@@ -45,7 +43,7 @@ def read_tree(client: "DockerClient", image: str, instance: Instance) -> Snapsho
 
     Raises `EnvironmentFailed` where it cannot be copied, or git cannot read the copy.
     """
-    with closing(Scratch()) as scratch, folder_archive(client, image, FOLDER) as chunks:
+    with closing(Scratch()) as scratch, folder_archive(client, image, instance.folder) as chunks:
         top = scratch.file("tree")
         extract(chunks, top)
         return read_copy(top, instance)

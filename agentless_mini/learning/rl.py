@@ -26,6 +26,7 @@ from agentless_mini.domain import RewardKind
 from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
 from agentless_mini.learning.checkpoints import ROLLOUTS_FILE
+from agentless_mini.learning.planning import whole_groups
 from agentless_mini.learning.reward_model import PatchScores
 from agentless_mini.learning.rewarding import (
     Answer,
@@ -88,25 +89,6 @@ def _house(task: Task, settings: RlSettings) -> dict[str, Any]:
         "epsilon": settings.clip_low,
         "epsilon_high": settings.clip_high,
     }
-
-
-def whole_groups(settings: RlSettings, devices: int) -> RlSettings:
-    """Return the settings with as many batches as the wanted rollouts are. Raises `UsageError` for broken groups."""
-    at_once = devices * settings.batch
-    if settings.rollouts is not None:
-        if settings.rollouts % at_once:
-            raise UsageError(
-                f"{settings.rollouts} rollouts in a step are no multiple of {devices} x {settings.batch} (devices, "
-                "batch): set rollouts or batch."
-            )
-        settings = settings.model_copy(update={"accumulate": settings.rollouts // at_once})
-    own = {"steps_per_generation", "generation_batch_size"} & settings.trl.keys()  # TRL checks these itself
-    if not own and at_once * settings.accumulate % settings.group:
-        raise UsageError(
-            f"{devices} x {settings.batch} x {settings.accumulate} rollouts in a step (devices, batch, accumulate) "
-            f"cannot be parted into groups of {settings.group}: set batch, accumulate or group."
-        )
-    return settings
 
 
 def _chats(

@@ -178,8 +178,8 @@ def read_rows(path: Path) -> Iterator[Row]:
                     yield Row(**{**values, "files": files, "parents": tuple(values["parents"])})
 
 
-def require_rows(path: Path, split: str = "") -> None:
-    """Raise `UsageError` as `read_rows` does, and where there is no row (of a split, if one is named).
+def require_rows(path: Path, split: str = "") -> int:
+    """Return how many rows there are (of a split, if one is named). Raises `UsageError` as `read_rows`, and for none.
 
     Nothing but the files' own descriptions is read, and of a split the one column.
     """
@@ -191,6 +191,7 @@ def require_rows(path: Path, split: str = "") -> None:
     if not sum(counts):
         of = f" of the split {split}" if split else ""
         raise UsageError(f"{printable(str(path))} holds no row{of}: name other data.")
+    return sum(counts)
 
 
 def check_kinds(path: Path, split: str) -> set[bool]:

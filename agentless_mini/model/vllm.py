@@ -15,7 +15,7 @@ from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError
 from agentless_mini.installing import install_command
 from agentless_mini.model.process import HOST, LogReading, ServerPlan, choose_port
-from agentless_mini.settings.model import VllmSettings
+from agentless_mini.settings.model import VllmSettings, pinned
 
 MODULE = "vllm.entrypoints.openai.api_server"
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -49,12 +49,16 @@ class _AdapterConfig(BaseModel):
 def plan_vllm(model: str, settings: VllmSettings, gpus: tuple[str, ...]) -> ServerPlan:
     """Return how to start vLLM for a model of the hub or of a local folder, on the GPUs that `find_gpus` found.
 
-    Raises `UsageError` for a port in use or a folder that holds no adapter, `EnvironmentFailed` if vLLM is nowhere.
+    NAME@COMMIT is served under that name, by this commit's weights, tokenizer and code.
+    Raises `UsageError` for what is no commit, a port in use or a folder that holds no adapter, `EnvironmentFailed` if
+    vLLM is nowhere.
     """
     base = _base_name(model, settings)
-    folder = Path(model).expanduser()
+    folder, commit = Path(model).expanduser(), None
     if folder.is_dir():
         model = str(folder.resolve())
+    else:
+        model, commit = pinned(model)
     config = _model_config(model)
     # A reward model, which scores texts and writes none.
     scores = any(name.endswith("ForSequenceClassification") for name in config.architectures)
@@ -66,6 +70,7 @@ def plan_vllm(model: str, settings: VllmSettings, gpus: tuple[str, ...]) -> Serv
     port = choose_port(settings.port)
     command = (
         *_program(settings.python, model),
+        *([f"--{of}revision={commit}" for of in ("", "tokenizer-", "code-")] if commit else []),
         f"--served-model-name={base}",
         f"--host={HOST}",
         f"--port={port}",
@@ -77,16 +82,23 @@ def plan_vllm(model: str, settings: VllmSettings, gpus: tuple[str, ...]) -> Serv
         *_adapters(settings.adapters, base),
         *settings.extra,
     )
-    return ServerPlan("vLLM", served_name(model, settings), command, port, READING)
+    return ServerPlan(
+        "vLLM", settings.adapters[0].resolve().name if settings.adapters else base, command, port, READING
+    )
 
 
 def served_name(model: str, settings: VllmSettings) -> str:
-    """Return the name under which requests ask for what is planned: the first adapter's, else the model's."""
+    """Return the name under which requests ask for what is planned: the first adapter's, else the model's.
+
+    Raises `UsageError` for a revision that is no commit.
+    """
     return settings.adapters[0].resolve().name if settings.adapters else _base_name(model, settings)
 
 
 def _base_name(model: str, settings: VllmSettings) -> str:
     folder = Path(model).expanduser()
+    if not folder.is_dir():
+        pinned(model)
     return settings.served_name or (folder.name if folder.is_dir() else model)
 
 

@@ -27,6 +27,8 @@ from agentless_mini.chain.measures import (
 )
 from agentless_mini.chain.rank import confidence
 from agentless_mini.domain import Method, Patch, Regressions, Rejected, Stage
+from agentless_mini.edits.forms import language_of
+from agentless_mini.edits.sources import is_python
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
 from agentless_mini.report.document import regressions_values
 from agentless_mini.report.rounds import Evolved, evolution_values, evolved, stopping_values
@@ -183,8 +185,11 @@ def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> di
         "done": sum(one.state is AttemptState.DONE for one in attempts),
         "graded": len(known) - known.count(None),
         "resolved": {"count": known.count(True), "of": len(known), **_rate(known)},
-        "by_repo": _grouped("repo", judged, str),
-        "by_difficulty": _grouped("difficulty", judged, lambda name: (HOW_HARD.get(name, len(HOW_HARD)), name)),
+        "by_repo": _grouped("repo", judged, lambda one: one.repo, str),
+        "by_language": _grouped("language", judged, _language, str),
+        "by_difficulty": _grouped(
+            "difficulty", judged, lambda one: one.difficulty, lambda name: (HOW_HARD.get(name, len(HOW_HARD)), name)
+        ),
         "localization": _localization([share for one in judged if (share := one.found) is not None]),
         "format": _format(solved),
         "pass_at_k": _pass_at_k(judged),
@@ -213,14 +218,26 @@ def _rate(known: Sequence[Known]) -> dict[str, float | None]:
     return {"rate": _share(known), "low": ends.low if ends else None, "high": ends.high if ends else None}
 
 
-def _grouped(name: str, judged: Sequence[InstanceFacts], order: Callable[[str], Any]) -> list[dict[str, Any]]:
+def _grouped(
+    name: str, judged: Sequence[InstanceFacts], of: Callable[[InstanceRecord], str], order: Callable[[str], Any]
+) -> list[dict[str, Any]]:
     groups: dict[str, list[Known]] = {}
     for one in judged:
-        groups.setdefault(getattr(one.record, name), []).append(one.resolved)
+        groups.setdefault(of(one.record), []).append(one.resolved)
     return [
         {name: key, "instances": len(known), "resolved": known.count(True), "rate": _share(known)}
         for key, known in sorted(groups.items(), key=lambda item: order(item[0]))
     ]
+
+
+def _language(record: InstanceRecord) -> str:
+    """Return the language of most files of the true fix, "" where it changes none that was there."""
+    named = Counter("python" if is_python(path) else _named(path) for path in record.files)
+    return max(sorted(named), key=lambda name: named[name], default="")
+
+
+def _named(path: str) -> str:
+    return language_of(path).replace("tsx", "typescript") or path.rpartition(".")[2]
 
 
 def _localization(shares: Sequence[Found]) -> dict[str, Any]:

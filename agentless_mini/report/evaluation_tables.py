@@ -65,6 +65,8 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         if document["results"].get("systems"):
             yield from _titled(f"systems of {document['run']['name']}", _systems(document["results"]["systems"]))
     yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
+    if any(len(one["results"]["by_language"]) > 1 for one in documents):
+        yield from _titled("resolved by language", _groups(documents, "by_language", "language"))
     yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
     paper: list[tuple[str, Points]] = [(PAPER, PAPER_SAMPLES)] if is_papers else []
     yield from _titled("resolved with the first n samples", _points_table("samples", samples, paper))

@@ -17,6 +17,7 @@ import tempfile
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agentless_mini.domain import FileKind, PastCommit, Snapshot, SourceFile
@@ -184,6 +185,7 @@ class _WorkingTree(Repository):
             reading = gitcommand.read_worktree(top, tracked | loose, self._executable, self._symlinks)
         except OSError as error:
             raise gitcommand.refusal(self._git.folder, os.strerror(error.errno or 0)) from error
+        reading.files.extend(self._of_submodules(reading.files))
         ignored = [*map(decode_path, self._ignored())]
         notes = [*self._standing_notes]
         if paths := reading.unreadable:
@@ -191,6 +193,23 @@ class _WorkingTree(Repository):
             notes.append(f"Files that cannot be read are left out: {len(paths)}, the first of them {first}.")
         self.notes = (*notes, *_huge_note(reading.huge), *_skipped_note(reading.files, inner, ignored))
         return self._snapshot(reading.files, {*ignored, *inner, *reading.unreadable, *reading.special, *reading.huge})
+
+    def _of_submodules(self, files: Iterable[SourceFile]) -> list[SourceFile]:
+        """Return what lies in submodules that are checked out, for tests: neither shown nor repaired."""
+        found = list[SourceFile]()
+        for path in [file.path for file in files if file.kind is FileKind.SUBMODULE]:
+            folder = Path(self._git.folder, path)
+            if os.path.lexists(folder / ".git") and folder.resolve() == Path(self._git.folder).resolve() / path:
+                inner = GitCommand(str(folder))
+                with suppress(RepositoryError, OSError):  # it is then as if nothing were there
+                    modes = dict.fromkeys(_names(inner.read("ls-files", "-z")), REGULAR)
+                    read = gitcommand.read_worktree(os.fsencode(folder), modes, True, self._symlinks)
+                    kept = (file for file in read.files if file.kind is not FileKind.SUBMODULE)
+                    for file in kept:
+                        kind = file.kind if file.kind is FileKind.SYMLINK else FileKind.LARGE
+                        size = file.size or len(file.data)
+                        found.append(SourceFile(f"{path}/{file.path}", file.mode, kind, size=size))
+        return found
 
     def contents(self) -> Contents:
         return of_folder(Path(self._git.folder))

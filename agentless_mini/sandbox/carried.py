@@ -34,7 +34,8 @@ _LEFT_OUT = frozenset(
 )
 # What the programs that run in boxes import of compiled modules.
 _LOOK = (
-    "import array, binascii, ctypes, fcntl, hashlib, json, os, random, resource, select, socket, struct, sys\n"
+    "import array, base64, binascii, csv, ctypes, fcntl, glob, hashlib, json, os, random, resource, select, selectors\n"
+    "import shutil, signal, socket, struct, subprocess, sys, tarfile, tempfile, threading\n"
     "print(json.dumps([os.__file__, [m.__file__ for m in sys.modules.values()"
     " if getattr(m, '__file__', None) and m.__file__.endswith('.so')]]))"
 )

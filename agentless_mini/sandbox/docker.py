@@ -88,14 +88,14 @@ class DockerSandbox:
             return await self._serve(job, pack, asked_for(job, self._volumes[image]))
 
     async def build(
-        self, job: Job, name: str, path: str, is_worth: "_Worth", hear: Hear | None = None, proxy: str = ""
+        self, job: Job, name: str, path: str, is_worth: "_Worth", hear: Hear | None = None, proxy: str | None = ""
     ) -> tuple[JobResult, str]:
         """Run a job in a container that can be written, and make an image of it.
 
         The image gets the name, with its tag, and the PATH. Return what came of the job and the id of the image, ""
         where the result was not worth keeping it. `hear` follows what the job prints, from another thread. By `proxy`
-        the container has its network (see `host.Box`), without one that of the daemon. Raises as `run`; when it is
-        cancelled, the container is removed before it returns.
+        the container has its network (see `host.Box`), with "" none, with None that of the daemon. Raises as `run`;
+        when it is cancelled, the container is removed before it returns.
         """
         pack, image = await self._pack(job), ""
         base = await self._in_thread(lambda: require_image(self._client, job.environment.identity))
@@ -172,16 +172,16 @@ class DockerSandbox:
             archive.unlink()
 
 
-def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False, proxy: str = "") -> dict[str, Any]:
+def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False, proxy: str | None = "") -> dict[str, Any]:
     """Return what the daemon is asked to create, as the Engine's API has it.
 
     For a test: no network, no capability, no new privilege, a user without rights, a root that cannot be written, and
     no place to write but file systems in memory with a size: the tree, /tmp, /dev/shm, and what the image calls
     volumes.
 
-    For what `builds`, packages come from the network and are installed as root: it has the socket of a `proxy`, or else
-    the daemon's default network, its system can be written, and it has those capabilities that package managers need.
-    It has nothing else of this machine, its limits on memory, processes and time, and no new privileges.
+    For what `builds`, packages come from the network and are installed as root: it has the socket of a `proxy`, or with
+    None the daemon's default network, its system can be written, and it has those capabilities that package managers
+    need. It has nothing else of this machine, its limits on memory, processes and time, and no new privileges.
     """
     limits = job.limits
     inodes = max(16384, limits.disk // 4096)
@@ -204,7 +204,7 @@ def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False, proxy
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": {LABEL: "1", OWNER: myself()},
         "HostConfig": {
-            "NetworkMode": "default" if builds and not proxy else "none",
+            "NetworkMode": "none" if proxy is not None else "default",
             "Mounts": [{"Type": "bind", "Source": proxy, "Target": _PROXY, "ReadOnly": True}] if proxy else [],
             "CapDrop": ["ALL"],
             "CapAdd": _FOR_BUILDS if builds else (),

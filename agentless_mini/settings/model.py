@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from agentless_mini.domain import Decoding, RewardModel, ScoreRoute
+from agentless_mini.errors import UsageError, printable
 from agentless_mini.settings.run import Flag, Section
 
 ONE_SERVER = (
@@ -184,11 +185,19 @@ class VllmSettings(Section):
     """More flags for vLLM, verbatim and last, so that they win; paths among them must be absolute."""
 
 
+def pinned(model: str) -> tuple[str, str | None]:
+    """Split NAME@COMMIT of the hub. Raises `UsageError` for a revision that may move: a branch or a tag."""
+    name, at, commit = model.partition("@")
+    if at and not re.fullmatch("[0-9a-f]{40}", commit):
+        raise UsageError(f"{printable(model)} names no commit: put its 40 hexadecimal digits after @, or leave @ out.")
+    return name, commit if at else None
+
+
 class WeightsSettings(Section):
     """Which weights the embedded model runs on."""
 
     model: str | None = None
-    """Path of a GGUF file, or OWNER/NAME or OWNER/NAME:FILE.gguf on the hub; None: the carried model."""
+    """Path of a GGUF file, or OWNER/NAME or OWNER/NAME@COMMIT:FILE.gguf on the hub; None: the carried model."""
     decoding: Decoding | None = None
     """How the named model is made to answer; None: under a grammar."""
     hub: str = Field(default="https://huggingface.co", pattern=r"^https?://")

@@ -25,10 +25,10 @@ _NOT_PROJECTS = re.compile(r"(?:^|/)(?:node_modules|vendor|testdata|fixtures?|__
 def detected(snapshot: Snapshot) -> Harness | None:
     """Return how the tests of a tree run whose most files are of another language, None where no row of these fits."""
     count = Counter(file.path[file.path.rfind(".") :] for file in snapshot.files if "node_modules/" not in file.path)
-    paths = [file.path for file in snapshot.files if file.kind is FileKind.TEXT]
-    tests = {runner: any(map(named.fullmatch, paths)) for runner, named in TESTS.items()}
     sizes = {runner: sum(count[suffix] for suffix in row.suffixes) for runner, row in ROWS.items()}
-    found = [runner for runner in ROWS if sizes[runner] > count[".py"] and tests[runner] and _is_root(snapshot, runner)]
+    paths = [file.path for file in snapshot.files if file.kind is FileKind.TEXT]
+    most = [runner for runner in ROWS if sizes[runner] > count[".py"] and _is_root(snapshot, runner)]
+    found = [runner for runner in most if any(map(TESTS[runner].fullmatch, paths))]
     for runner in sorted(found, key=lambda one: -sizes[one]):
         if ROWS[runner].root != "package.json":
             return Harness(runner, ROWS[runner].command, members=_members(snapshot, ROWS[runner].root))

@@ -1,12 +1,13 @@
 """Measures in how many real repositories the environment that is built runs the tests.
 
-Run with `python -m tests.benchmarks.environments CLONES [--baselines] [--only NAME ...] [--cache FOLDER]`. `CLONES`
-is a folder of clones, each taken as its HEAD is. Three test files are picked of each, by a rule and a seed that know
+Run with `python -m tests.benchmarks.environments CLONES [--baselines] [--only NAME ...] [--cache FOLDER]`. `CLONES` is
+a folder of clones, each taken as its HEAD is. Three test files are picked of each, by a rule and a seed that know
 nothing of the outcome: among the files that are named as tests are and hold a test of the runner. A repository counts
 if every picked file ran and at least 80 % of its tests passed; a skipped test counts neither way. With `--baselines`
 two ways that people try first are built beside it in the same boxes, and judged with the same runner and files: `pip
-install -e . pytest`, and uv with every extra of the project that has "test" in its name. A build has 300 seconds, and
-the files have 150 of their own.
+install -e . pytest`, and uv with every extra of the project that has "test" in its name. A build has 300 seconds where
+`--build-seconds` does not say otherwise, and the files have 150 of their own. `--docker IMAGE` builds images on this
+one, instead of boxes of bubblewrap.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from agentless_mini.testing import harness_of
 FILES, SEED, SHARE = 3, "environments", 0.8
 BUILD_S, BUDGET_S, CLOCK_S, CASE_S = 300, 150.0, 600.0, 30.0
 _NAMED = re.compile(r"(?:.*/)?(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests|test)\.py")
+_NOT_OF_PYTEST = {"tests.py", "test.py"}  # modules of the project, as a rule
 _NOT_PICKED = {"fixtures", "data", "testdata", "test_data", "examples", "docs", "benchmarks", "node_modules"}
 
 
@@ -47,6 +49,7 @@ class Row:
     repository: str
     way: str
     runner: str
+    python: str
     files: int
     ran: int
     passed: int
@@ -66,19 +69,28 @@ class Row:
     def line(self) -> str:
         """Return it as a line of a table of Markdown."""
         told = self.problem.replace("|", "/").replace("\n", " ")[:160]
-        cells = (self.repository, self.way, self.runner, "yes" if self.counts else "no", f"{self.ran}/{self.files}")
+        cells = (
+            self.repository,
+            self.way,
+            self.runner,
+            self.python,
+            "yes" if self.counts else "no",
+            f"{self.ran}/{self.files}",
+        )
         numbers = (self.passed, self.failed, self.errors, self.skipped, f"{self.built_s:.0f}", f"{self.tests_s:.0f}")
         return f"| {' | '.join(map(str, (*cells, *numbers, told)))} |"
 
 
 HEAD = (
-    "| repository | way | runner | counts | files | passed | failed | errors | skipped | build s | tests s | problem |"
+    "| repository | way | runner | Python | counts | files | passed | failed | errors | skipped | build s | tests s "
+    "| problem |"
 )
 
 
 def picked(snapshot: Snapshot, runner: Runner, name: str) -> list[str]:
     """Return the paths of the test files to run."""
-    named = (file for file in snapshot.files if _NAMED.fullmatch(file.path))
+    others = _NOT_OF_PYTEST if runner is Runner.PYTEST else set[str]()
+    named = (file for file in snapshot.files if _NAMED.fullmatch(file.path) and Path(file.path).name not in others)
     likely = [file for file in named if not _NOT_PICKED & set(file.path.split("/"))]
     paths = sorted(file.path for file in likely if holds_test(file.data, runner))
     return sorted(random.Random(f"{SEED}:{name}").sample(paths, min(FILES, len(paths))))  # noqa: S311
@@ -101,13 +113,13 @@ def ways_of(snapshot: Snapshot, with_baselines: bool) -> Iterator[tuple[str, str
     yield "uv", f'{PLACE}/uv pip install {options} --python "$VIRTUAL_ENV/bin/python" -e {project} pytest'
 
 
-async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:
+async def tried(path: Path, way: str, setup: str, cache: Path, asked: SandboxSettings) -> Row:
     """Build an environment for a clone in one way, and run the picked files."""
     repository = open_repository(str(path), None, cache)
     snapshot = repository.snapshot()
     runner = harness_of(snapshot).runner
     files = picked(snapshot, runner, path.name)
-    settings = SandboxSettings(kind=SandboxKind.LOCAL, boxes=1, setup=setup, build_seconds=BUILD_S, case_seconds=CASE_S)
+    settings = asked.model_copy(update={"setup": setup})
     events: list[Event] = []
     began = time.monotonic()
     async with AsyncExitStack() as stack:
@@ -121,9 +133,9 @@ async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:
                 results = (await run_files(boxes, files, BUDGET_S, CLOCK_S)).results
         except AminiError as error:
             problem = str(error)
-    notes = " ".join(
-        event.text for event in events if isinstance(event, Note) and not event.text.startswith("Building")
-    )
+    told_all = [event.text for event in events if isinstance(event, Note)]
+    notes = " ".join(text for text in told_all if not text.startswith("Building"))
+    pythons = re.findall(r"\(Python (\d+\.\d+)", " ".join(told_all))
     ended = time.monotonic()
     counts = Counter(result.outcome for result in results)
     good = {
@@ -141,6 +153,7 @@ async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:
         path.name,
         way,
         runner.value,
+        pythons[-1] if pythons else "",
         len(files),
         len(good & set(files)),
         counts[Outcome.PASS],
@@ -159,7 +172,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--baselines", action="store_true")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--build-seconds", type=float, default=BUILD_S)
+    parser.add_argument("--docker", default="")
     asked = parser.parse_args(arguments)
+    settings = SandboxSettings(
+        kind=SandboxKind.DOCKER if asked.docker else SandboxKind.LOCAL,
+        base_image=asked.docker or SandboxSettings().base_image,
+        boxes=1,
+        build_seconds=asked.build_seconds,
+        case_seconds=CASE_S,
+    )
     clones = [path for path in sorted(asked.clones.iterdir()) if not asked.only or path.name in asked.only]
     print(HEAD, "|" + "---|" * HEAD.count(" | ") + "---|", sep="\n", flush=True)  # noqa: T201 - its result
     total, good = Counter[str](), Counter[str]()
@@ -167,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for path in clones:
             snapshot = open_repository(str(path), None, Path(folder)).snapshot()
             for way, setup in ways_of(snapshot, asked.baselines):
-                row = asyncio.run(tried(path, way, setup, asked.cache or Path(folder)))
+                row = asyncio.run(tried(path, way, setup, asked.cache or Path(folder), settings))
                 total[way] += 1
                 good[way] += row.counts
                 print(row.line(), flush=True)  # noqa: T201 - its result

@@ -112,14 +112,14 @@ def read_rows(dataset: Path, repositories: Sequence[str] = (), sample: int = 0, 
 def read_fix(row: Row, clones: Path) -> Fix:
     """Read the tree of an instance at its base commit."""
     with tempfile.TemporaryDirectory(prefix="amini-stages-") as folder:
-        copy = _copy(clones / f"{row.repo.replace('/', '__')}.git", Path(folder), row.commit)
+        copy = copied(clones / f"{row.repo.replace('/', '__')}.git", Path(folder), row.commit)
         repository = open_repository(str(copy), row.commit, copy)
         found = repository.snapshot()
         snapshot = replace(found, name=row.repo, day=row.created[:10], history=repository.history())
     return Fix(row, row.issue, snapshot, row.files, row.tests)
 
 
-def _copy(clone: Path, folder: Path, commit: str) -> Path:
+def copied(clone: Path, folder: Path, commit: str) -> Path:
     """Return a repository with the objects of the clone, and an empty file for each that it lacks.
 
     Two trees of astropy hold a file of data that some clones leave out because of its size.

@@ -8,6 +8,7 @@ example is chosen: it goes by the ranking.
 from agentless_mini.chain.generated_tests import first_with_tests, style_examples
 from agentless_mini.chain.lexical import survey
 from agentless_mini.chain.related_tests import related_tests, test_files
+from agentless_mini.domain import Runner
 from agentless_mini.testing import harness_of
 from tests.benchmarks.stages import Fix, Measures
 
@@ -18,7 +19,7 @@ def measure(fix: Fix) -> Measures:
     """Return whether all tests of the fix are among the first related ones, and whether the example is beside one."""
     held, snapshot = fix.snapshot.by_path(), fix.snapshot
     related = related_tests(snapshot, frozenset(fix.files), fix.issue)
-    wanted = {file.path for file in test_files(snapshot)} & set(fix.tests)
+    wanted = {file.path for file in test_files(snapshot, Runner.PYTEST)} & set(fix.tests)
     likely = style_examples(fix.issue, snapshot, survey(fix.issue, snapshot))
     example = first_with_tests([held[path] for path in likely], harness_of(snapshot).runner)
     folders = {path.rpartition("/")[0] for path in tests_of(fix)}

@@ -7,6 +7,7 @@ import pytest
 from agentless_mini.chain.lexical import (
     PathIndex,
     candidate_files,
+    holds_tests,
     is_test_file,
     is_test_path,
     mentions,
@@ -48,6 +49,43 @@ def snapshot(*files: SourceFile, name: str = "shop") -> Snapshot:
 )
 def test_test_files_are_told_by_their_names(path: str, expected: bool) -> None:
     assert is_test_path(path) is expected
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "helper"),
+    [
+        ("src/cart.test.ts", "describe.each([1])('x', () => {})", "src/cart.tests-helper.ts"),
+        ("packages/a/__tests__/cart.spec.tsx", "it(`adds`, () => {})", "src/inspect.ts"),
+        (
+            "packages/a/test/cart.js",
+            "const test = require('ava')\ntest('x', t => t.pass())",
+            "packages/a/lib/test/cart.js",
+        ),
+        ("types/index.test-d.ts", "test('x', () => {})", "src/latest.js"),
+        ("cart/cart_test.go", "func TestTotal(t *testing.T) {}", "test_helpers.go"),
+        ("tests/cart.rs", "#[tokio::test]\nasync fn adds() {}", "src/contest.rs"),
+        ("src/cart/tests.rs", "#[test]\nfn adds() {}", "src/testing.rs"),
+        ("core/src/test/java/a/Carts.java", "@Test void adds() {}", "core/src/main/java/a/test/Cart.java"),
+        ("core/CartTest.kt", "@ParameterizedTest fun adds() {}", "core/Latest.java"),
+        ("Shop.Tests/CartTests.cs", "[Fact] public void Adds() {}", "Shop/Contest.cs"),
+        ("spec/cart_spec.rb", "RSpec.describe Cart do", "lib/spec_runner.rb"),
+        ("gems/a/test/test_cart.rb", "  def test_adds\n", "lib/a/test/case.rb"),
+        ("tests/CartTest.php", "public function testAdds(): void {}", "src/Contest.php"),
+        ("tests/basic.phpt", "--TEST--\nadds", "src/phpt.php"),
+        ("src/test_cart.c", "int main(void) { return 0; }", "src/latest.c"),
+        ("src/cart-test.cc", "TEST(Cart, Adds) {}", "src/testimony.cc"),
+    ],
+)
+def test_the_tests_of_other_languages_are_told_by_names_and_what_they_hold(path: str, text: str, helper: str) -> None:
+    assert holds_tests(text_file(path, text))
+    assert not holds_tests(text_file(path, "x"))
+    assert not holds_tests(text_file(helper, text))
+    assert not is_test_path(helper)
+
+
+def test_a_runner_of_python_runs_python_alone() -> None:
+    assert [runs_here("a_test.go", runner) for runner in (Runner.COMMAND, Runner.PYTEST)] == [True, False]
+    assert [runs_here("tests/gis_tests/a.py", runner) for runner in (Runner.DJANGO, Runner.PYTEST)] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -300,6 +338,6 @@ def test_a_test_of_another_language_is_told_by_its_path_and_run_by_its_runner(pa
     assert not runs_here("src/cart.py", runner)
 
 
-@pytest.mark.parametrize("path", ["src/cart.ts", "src/testing/cart.js", "latest.js", "src/main/java/shop/Test.java"])
+@pytest.mark.parametrize("path", ["src/cart.ts", "src/testing/cart.js", "latest.js"])
 def test_what_is_like_a_test_by_its_name_alone_is_none(path: str) -> None:
     assert not is_test_path(path)

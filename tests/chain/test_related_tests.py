@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.chain.import_graph import Import, attributes_of, imports_of
 from agentless_mini.chain.related_tests import MOST_TOGETHER, likeness, related_tests, subject_of
-from agentless_mini.domain import FileKind, Issue, PastCommit, Snapshot, SourceFile
+from agentless_mini.domain import FileKind, Issue, PastCommit, Runner, Snapshot, SourceFile
 
 TEST = "def test_it():\n    pass\n"
 SILENT = Issue("")
@@ -171,6 +171,23 @@ def test_the_words_of_the_issue_relate_a_test_and_move_one_that_is_related_anywa
     assert related_tests(snapshot, ["shop/cart.py"], issue)[0] == "tests/test_b.py"
 
 
+def test_the_tests_of_another_language_are_found_for_a_runner_that_runs_them() -> None:
+    texts = {
+        "lib/cart.js": "export const total = 1",
+        "lib/tax.js": "",
+        "test/a.test.js": "import { total } from '../lib/cart.js'\nit('x', () => {})",
+        "test/b.test.js": "import '../lib/tax.js'\nit('x', () => {})",
+        "test/cart.spec.js": "it('x', () => {})",
+        "test/help.js": "import '../lib/cart.js'",
+        "test_cart.py": f"import cart\n{TEST}",
+    }
+    files = tuple(SourceFile(path, "100644", FileKind.TEXT, text.encode()) for path, text in texts.items())
+    snapshot = Snapshot("shop", "", "", files)
+    found = related_tests(snapshot, ["lib/cart.js"], SILENT, Runner.COMMAND)
+    assert set(found) == {"test/cart.spec.js", "test_cart.py", "test/a.test.js"}
+    assert related_tests(snapshot, ["lib/cart.js"], SILENT) == ("test_cart.py",)
+
+
 def test_what_holds_no_test_is_not_run() -> None:
     snapshot = tree(
         shop__cart="",
@@ -209,6 +226,19 @@ def test_a_likeness_of_names_is_a_relation(test: str, touched: str) -> None:
     )
     snapshot = Snapshot("shop", "", "", tuple(sorted(files, key=lambda file: file.path)))
     assert related_tests(snapshot, [touched], SILENT) == (test,)
+
+
+@pytest.mark.parametrize(
+    ("test", "touched"),
+    [
+        ("src/cart.spec.ts", "src/cart.ts"),
+        ("cart_test.go", "cart.go"),
+        ("src/test/java/CartTotalTest.java", "src/main/java/CartTotal.java"),
+        ("spec/cart_spec.rb", "lib/cart.rb"),
+    ],
+)
+def test_the_names_of_tests_in_other_languages_are_understood(test: str, touched: str) -> None:
+    assert likeness(test, [touched]) >= likeness("tests/test_cart.py", ["shop/cart.py"]) > 0
 
 
 def test_the_same_name_is_more_than_a_like_one_and_beside_it_most() -> None:
@@ -279,13 +309,13 @@ def test_any_text_is_a_file_of_some_tree(one: str, other: str) -> None:
 
 def test_tests_of_another_language_are_related_by_words_where_imports_tell_nothing() -> None:
     texts = {
-        "src/cart.js": "exports.total = 1",
-        "test/cart.test.js": "test('adds', () => {})",
-        "test/tax.test.js": "it('total', () => {})",
-        "test/setup.test.js": "exports.nothing = 1",
-        "tests/data.json": "{}",
+        "src/lib.rs": "pub fn total() {}",
+        "tests/adds.rs": "#[test]\nfn adds() {}",
+        "tests/tax.rs": "#[test]\nfn total() {}",
+        "tests/common/mod.rs": "pub fn nothing() {}",
     }
     entries = (SourceFile(path, "100644", FileKind.TEXT, text.encode()) for path, text in texts.items())
     snapshot = Snapshot("shop", "c" * 40, "d" * 64, tuple(entries))
-    assert related_tests(snapshot, ["src/cart.js"], Issue("the total")) == ("test/cart.test.js", "test/tax.test.js")
-    assert related_tests(snapshot, ["src/cart.js"], SILENT) == ("test/cart.test.js", "test/tax.test.js")
+    assert related_tests(snapshot, ["src/lib.rs"], Issue("the total"), Runner.CARGO)[0] == "tests/tax.rs"
+    assert related_tests(snapshot, ["src/lib.rs"], SILENT, Runner.CARGO) == ("tests/adds.rs", "tests/tax.rs")
+    assert related_tests(snapshot, ["src/lib.rs"], SILENT) == ()

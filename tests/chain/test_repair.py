@@ -110,10 +110,10 @@ def test_files_that_do_not_fit_in_any_part_are_left_out_from_the_end() -> None:
 
 
 def test_lists_that_become_the_same_prompt_are_one_prompt() -> None:
-    big = [text_file(f"pkg/m{n}.py", f"value_{n} = {n}\n" * 2000) for n in range(12)]
-    common = tuple(file.path for file in big[:10])
-    lists = Localization(((*common, "pkg/m10.py"), (*common, "pkg/m11.py")), (1, 1))
-    candidates, sampler, _ = draw(FIX, localization=lists, snapshot=shop(*big))
+    big = [text_file(f"pkg/m{n}.py", f"value_{n} = {n}\n" * 2000) for n in range(22)]
+    common = tuple(file.path for file in big[:20])
+    lists = Localization(((*common, "pkg/m20.py"), (*common, "pkg/m21.py")), (1, 1))
+    candidates, sampler, _ = draw(FIX, localization=lists, card=ModelCard("scripted", 3000), snapshot=shop(*big))
     assert [request.indices for request in sampler.requests] == [(0, 1, 2, 3)]
     assert len(candidates) == 4
 

@@ -340,6 +340,7 @@ SAMPLES = {
     "a.rs": (b"fn f() { g(); }\n", b"// x\nfn f() { g(); }\n"),
     "a.c": (b"int f(void) { return 1; }\n", b"int f(void) { return 1; } /* x */\n"),
     "a.cpp": (b"int f() { return 1; }\n", b"int f() { return 1; } // x\n"),
+    "a.java": (b"class A { int a; }\n", b"// x\nclass A { int a; }\n"),
     "a.cs": (b"class A { int a; }\n", b"// x\nclass A { int a; }\n"),
     "a.rb": (b"def f\n  1\nend\n", b"# x\ndef f\n    1\nend\n"),
     "a.php": (b"<?php\nf();\n", b"<?php\n# x\nf();\n"),
@@ -358,6 +359,40 @@ def test_comments_and_blank_lines_do_not_count_where_a_grammar_knows_them(path: 
     outcome = candidate_patch([change(path, plain, dressed)], Forms())
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.NO_EFFECT
+
+
+@pytest.mark.parametrize(
+    ("path", "one", "other"),
+    [
+        ("a.js", b"f(a,b);\n", b"f(\n  a, // x\n  b,\n);\n"),
+        (
+            "a.js",
+            b"import { a } from 'b';\nx = {a: [1, 2]}\n",
+            b"import {\n  a,\n} from 'b';\nx = { a: [\n 1,\n 2] }\n",
+        ),
+        ("a.tsx", b"a = <b c={d} e/>;\n", b"a = <b\n  c={ d }\n  e\n/>;\n"),
+        ("a.ts", b"f((a: A<B,C>) => { g() }, 1)\n", b"f(\n  (a: A<\n    B, C\n  >) => { g() },\n  1)\n"),
+        ("a.go", b"package a\n\nvar x=f(a, b)\n", b"package a\n\nvar x = f(\n\ta, // x\n\tb,\n)\n"),
+        (
+            "a.go",
+            b"package a\n\nvar x = T{1, 2}\nvar yy = 3\n",
+            b"package a\n\nvar x  = T{\n\t1,\n\t2,\n}\nvar yy = 3\n",
+        ),
+        (
+            "a.rs",
+            b"fn f(a: A) -> B { g(a, 1) }\n",
+            b"fn f(\n    a: A,\n) -> B {\n    g(\n        a,\n        1,\n    )\n}\n",
+        ),
+        ("a.java", b"class A { int f(){return 1;} }\n", b"class A\n{\n  int f() {\n    return 1;\n  }\n}\n"),
+        ("a.c", b"int f(int a){return a;}\n", b"int\nf (int a)\n{\n  return a; /* x */\n}\n"),
+        ("a.cpp", b"std::vector<int> a{1,2};\n", b"std::vector< int > a{\n  1,\n  2,\n};\n"),
+        ("a.php", b"<?php\nf($a,1);\n", b"<?php\nf(\n    $a,\n    1,\n);\n"),
+        ("a.rb", b"f(a,  b)\n", b"f(a, b) # x\n"),
+        ("a.json", b'{"a":[1,2]}', b'{\n  "a": [1, 2]\n}\n'),
+    ],
+)
+def test_how_code_is_laid_out_does_not_count_where_a_language_says_so(path: str, one: bytes, other: bytes) -> None:
+    assert of(one, path, b"") == of(other, path, b"")
 
 
 @pytest.mark.parametrize(
@@ -380,6 +415,37 @@ KEPT = [
     ("a.js", b"a = `b // c`;\n", b"a = `b`;\n"),
     ("a.js", b"a - -b;\n", b"a --b;\n"),
     ("a.js", b"a\n(b)\n", b"a(b)\n"),
+    ("a.js", b"return_\na;\n", b"return_ = a;\n"),
+    ("a.js", b"function f() {\n  return\n  a\n}\n", b"function f() {\n  return a\n}\n"),
+    ("a.js", b"f(function () {\n  return\n  a\n})\n", b"f(function () {\n  return a\n})\n"),
+    ("a.js", b"x\n++\ny\n", b"x++\ny\n"),
+    ("a.js", b"x = [a,,]\n", b"x = [a,]\n"),
+    ("a.js", b"a = /b c/;\n", b"a = /b  c/;\n"),
+    ("a.js", b"class A {\n  get\n  b() {}\n}\n", b"class A {\n  get b() {}\n}\n"),
+    ("a.jsx", b"a = <b><c/> <c/></b>;\n", b"a = <b><c/><c/></b>;\n"),
+    ("a.ts", b"interface A {\n  b\n  (c): d\n}\n", b"interface A {\n  b(c): d\n}\n"),
+    ("a.ts", b"type A = `b ${C}`;\n", b"type A = `b  ${C}`;\n"),
+    ("a.go", b"package a\n\nfunc f() int {\n\treturn\n\t1\n}\n", b"package a\n\nfunc f() int {\n\treturn 1\n}\n"),
+    ("a.go", b"package a\n\nvar x = `b\n c`\n", b"package a\n\nvar x = `b\nc`\n"),
+    ("a.go", b"package a\n\nfunc f() {\n\tx++\n\ty()\n}\n", b"package a\n\nfunc f() {\n\tx++ \n\t(y)()\n}\n"),
+    ("a.go", b"package a\n\ntype A [P *T,]int\n", b"package a\n\ntype A [P *T]int\n"),
+    ("a.rs", b"fn f() { g((a,)); }\n", b"fn f() { g((a)); }\n"),
+    ("a.rs", b"fn f() { m!(a+= b); }\n", b"fn f() { m!(a += b); }\n"),
+    ("a.rb", b"foo -1\n", b"foo - 1\n"),
+    ("a.rb", b"foo [1]\n", b"foo[1]\n"),
+    ("a.rb", b"foo\n(1)\n", b"foo (1)\n"),
+    ("a.rb", b"x = `a  b`\n", b"x = `a b`\n"),
+    ("a.c", b"#define F (x)\n", b"#define F(x)\n"),
+    ("a.c", b"#define A\nint x;\n", b"#define A int x;\n"),
+    ("a.c", b'#define A "b  c"\n', b'#define A "b c"\n'),
+    ("a.c", b"#if A && \\\n  B\nint x;\n#endif\n", b"#if A\nint x;\n#endif\n"),
+    ("a.c", b"char a = ' ';\n", b"char a = '\t';\n"),
+    ("a.c", b"int a = b - -c;\n", b"int a = b --c;\n"),
+    ("a.cpp", b'auto a = R"(b  c)";\n', b'auto a = R"(b c)";\n'),
+    ("a.java", b'class A { String a = """\n  b\n""" ; }\n', b'class A { String a = """\n b\n""" ; }\n'),
+    ("a.php", b"<?php\nf(<<<B\n  c\n  B);\n", b"<?php\nf(<<<B\n c\n B);\n"),
+    ("a.php", b"<?php f(); ?> <b>\n", b"<?php f(); ?><b>\n"),
+    ("a.css", b"a .b { c: d; }\n", b"a.b { c: d; }\n"),
     ("a.jsx", b"a = <b>\n  c  d\n</b>;\n", b"a = <b>\n  c d\n</b>;\n"),
     ("a.js", b"// eslint-disable\na;\n", b"a;\n"),
     ("a.ts", b"// @ts-ignore\na;\n", b"a;\n"),

@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import CARRIED, BoxUser, Event, PackedTree, PhaseSaid, Runner, Step
+from agentless_mini.chain.session import Boxes, Refused, run_cases
+from agentless_mini.domain import CARRIED, BoxLimits, BoxUser, Event, Outcome, PackedTree, PhaseSaid, Runner, Step
 from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox.carried import carry
 from agentless_mini.sandbox.daemon import Image, connect
 from agentless_mini.settings.run import SandboxSettings
+from agentless_mini.testing import harness_of
 from tests.environment.samples import BARE, sample
 from tests.environment.trees import opened, request, run_there, sentences, tree
 from tests.sandbox.conftest import containers
 from tests.sandbox.image import build, libraries
+from tests.testing.boxes import case, patch_of
+from tests.testing.languages import NODE
 
 pytestmark = pytest.mark.slow
 
@@ -171,29 +175,53 @@ def test_an_image_for_another_machine_has_to_have_a_python(bare: str) -> None:
         client.close()
 
 
-@pytest.mark.thorough
-def test_an_image_of_node_runs_tests_with_its_own_packages(bare: str, tmp_path: Path) -> None:
+@pytest.fixture
+def node_image(tmp_path: Path) -> Iterator[str]:
+    """Return the name of an image with node, a shell, a package beside its working folder, and no Python."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not here")
-    program, name = Path(node).resolve(), "amini-test-node:1"
     (tmp_path / "index.js").write_text("exports.one = 1;\n")
+    program, name = Path(node).resolve(), f"amini-test-node:{os.getpid()}"
     files = {"/bin/sh": Path("/bin/sh"), "/bin/node": program, "/app/node_modules/dep/index.js": tmp_path / "index.js"}
     client = connect(1)
     try:
         build(client, files | libraries([Path("/bin/sh"), program]), f"{name}-made")
-        client.api.tag(f"{name}-made", "amini-test-node", "1")
         made = client.api.create_container(f"{name}-made", ["none"])["Id"]
-        client.api.commit(made, repository="amini-test-node", tag="1", changes=["WORKDIR /app", "ENV PATH=/bin"])
+        changes = ["WORKDIR /app", "ENV PATH=/bin"]
+        client.api.commit(made, repository="amini-test-node", tag=str(os.getpid()), changes=changes)
         client.api.remove_container(made)
-        asked = request(tree({"package.json": "{}", "a.test.js": "require('dep')"}), tmp_path, Runner.NODE)
-        step = Step(("node", "-e", "console.log(require('dep').one)"))
-        result, place = run_there(asked, settings(image=name), step)
-        assert result.steps[0].output.text() == "1\n"
-        assert place.place.environment.python == CARRIED
-        assert isinstance(place.place.tree, PackedTree)
-        assert place.place.tree.folder == "/app"
-    finally:
-        for one in (place.identity, name, f"{name}-made"):
+        before = {image["Id"] for image in client.api.images("amini-env")}
+        yield name
+        after = [image["Id"] for image in client.api.images("amini-env") if image["Id"] not in before]
+        for one in (*after, name, f"{name}-made"):
             client.api.remove_image(one, force=True)
+    finally:
         client.close()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("setup", ["", "echo 1 > made.txt"])
+def test_tests_run_in_an_image_of_node_with_its_own_packages(node_image: str, setup: str, tmp_path: Path) -> None:
+    files = {**NODE.files, NODE.test: "require('dep');\n" + NODE.files[NODE.test]}
+    snapshot = tree(files)
+    wanted = [case(f"{NODE.test}::adds prices"), case(f"{NODE.test}::an empty cart")]
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            asked = request(snapshot, tmp_path / "cache", Runner.NODE)
+            place = await open_environment(asked, settings(image=node_image, setup=setup), lambda event: None, stack)
+            assert isinstance(place, Opened), place
+            assert place.place.environment.python == CARRIED
+            harness = replace(harness_of(snapshot), variables=place.variables)
+            boxes = Boxes(place.sandbox, place.place, harness, snapshot, lambda event: None, BoxLimits(), 20.0)
+            patches = (None, *(patch_of(snapshot, {"cart.js": code}) for code in (NODE.fixed, "process.exit(0)")))
+            came = [await run_cases(boxes, patch, wanted, canaries=3) for patch in patches]
+            told = [[result.outcome for result in one] for one in came if not isinstance(one, Refused)]
+            assert told == [
+                [Outcome.FAIL, Outcome.PASS],
+                [Outcome.PASS, Outcome.PASS],
+                [Outcome.ERROR, Outcome.ERROR],
+            ], came
+
+    asyncio.run(run())

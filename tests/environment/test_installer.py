@@ -8,16 +8,27 @@ from typing import Any
 
 import pytest
 
+from agentless_mini.environment import installer
 from agentless_mini.environment.installer import MOST_CALLS, PLACE, Installation, beside_sources
 
 FAKE = f"""#!{sys.executable}
-import json, os, re, sys
+import json, os, re, sys, time
 words = sys.argv[1:]
 if words[1] == "install":
     with open("calls.jsonl", "a") as file:
         file.write(json.dumps(words) + "\\n")
     left_out = open(words[words.index("--excludes") + 1]).read().split() if "--excludes" in words else []
     for needle, said in json.load(open("refused.json")):
+        if needle == "git+" and os.path.exists("list.txt") and "https://host" in open("list.txt").read():
+            print(said)
+            sys.exit(1)
+        if (needle == "old" and "-e" in words) or (needle == "told" and "TOLD_VERSION" in os.environ):
+            print(said)
+            sys.exit(1)
+        if needle == "slow" and "." in words and "alpha" in words:
+            print("Resolved 2 packages" if os.path.exists("resolved") else "waiting", flush=True)
+            time.sleep(3 if os.path.exists("resolved") else 60)
+            sys.exit(0)
         name = re.findall(r"(?:build `|Because )([a-z]+)", said)[0]
         relieved = needle == "-e" and os.environ.get("THING_NO_EXTENSIONS")
         if (needle in words or needle == "*") and name not in left_out and not relieved:
@@ -27,7 +38,8 @@ if words[1] == "install":
 PLAN: dict[str, Any] = {
     "python": "venv/bin/python", "make": "", "fresh": False, "setup": "", "until": "", "options": [], "locked": False,
     "ways": [["-e", "."], ["."]], "best": ["alpha", "beta"], "others": [], "alone": ["own"], "modules": [],
-    "variables": [], "module": "",
+    "variables": [], "module": "", "members": [], "seconds": 600, "version": "99.0.0",
+    "versioned": [],
 }  # fmt: skip
 GONE = "  cause: Because {} was not found in the package registry and you require {}, we can conclude"
 NO_BUILD = "error: Failed to build `{}`"
@@ -119,3 +131,46 @@ def test_compiled_parts_lie_beside_their_sources(tmp_path: Path) -> None:
     beside_sources(str(tmp_path / "venv/bin/python"))
     assert sorted(path.name for path in (tmp_path / "src/thing").iterdir()) == ["fast.so", "own.py"]
     assert (tmp_path / "src/thing/own.py").read_text() == "tree"
+
+
+def test_members_that_contradict_each_other_are_installed_one_by_one() -> None:
+    said = "  cause: Because one depends on x==1 and two depends on x==2, we can conclude"
+    report, calls = ran(("./two", said.replace("Because one", "Because x")), members=[["-e", "./one"], ["-e", "./two"]])
+    assert (report["failed"], report["editable"]) == (["./two"], True)
+    assert [words[:2] for words in calls[-3:]] == [["-e", "./one"], ["-e", "./two"], ["alpha", "beta"]]
+
+
+def test_what_takes_too_long_together_is_installed_in_parts_and_from_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installer, "SHARE", 0.05)
+    report, calls = ran(("slow", "Because x"), best=["alpha"], seconds=30)
+    assert (report["failed"], report["editable"]) == ([], True)
+    assert calls[1] == ["-e", ".", "--no-deps"]
+    assert [words[-3] for words in calls[2:]] == ["own", "alpha"]
+    Path("resolved").touch()
+    _, more = ran(("slow", "Because x"), best=["alpha"], seconds=30)
+    assert more == [*calls, ["-e", ".", "alpha"]], "it may compile for longer"
+
+
+def test_requirements_of_a_git_host_that_is_not_reached_leave_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = "git+https://host/a/kombu.git\nalpha @ git+https://host/b@v1 ; os\n-e git+ssh://git@host/c#egg=beta\nrest\n"
+    Path("list.txt").write_text(lists + "git+https://other/d\n")
+    said = "Because git: unable to access 'https://host/a/kombu.git/': refused"
+    report, calls = ran(("git+", said), best=["-r", "list.txt"])
+    assert Path("list.txt").read_text() == "#\nalpha ; os\nbeta\nrest\ngit+https://other/d\n"
+    assert (len(report["failed"]), report["editable"], len(calls)) == (3, True, 2)
+
+
+def test_an_old_tree_has_setuptools_and_is_installed_as_for_users_where_its_backend_is_old() -> None:
+    Path("list.txt").write_text("-e .[tls]\n--editable=worker\n-e git+https://host/x\n-edge\n")
+    _, calls = ran(("old", "Because x: no attribute 'build_editable'"), until="2019-11-25")
+    day = ["--exclude-newer", "2019-11-25"]
+    assert calls[:2] == [[*day, "-e", ".", "alpha", "beta"], [*day, ".", "alpha", "beta"]]
+    assert ["setuptools" in words for words in calls[2:]] == [True] * (sys.version_info < (3, 12))
+    assert Path("list.txt").read_text() == ".[tls]\n./worker\n-e git+https://host/x\n-edge\n"
+
+
+def test_a_version_that_is_the_projects_is_not_told_to_what_it_needs() -> None:
+    os.putenv("TOLD_VERSION", "99.0.0")
+    said = "Because x: Package metadata version `99.0.0` does not match given version `1.8.0`"
+    report, calls = ran(("told", said), version="99.0.0", versioned=["TOLD_VERSION"])
+    assert (report["failed"], report["editable"], len(calls)) == ([], True, 2)

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.environment.machine import Index, PythonRequirement, choose_python, classified_minors, find_index
+from agentless_mini.environment.machine import (
+    Index,
+    PythonRequirement,
+    choose_python,
+    classified_minors,
+    find_index,
+    find_rust,
+)
 
 HERE = sys.version_info.minor
 
@@ -176,3 +183,14 @@ def test_a_file_that_cannot_be_parsed_says_nothing(home: dict[str, str], tmp_pat
     (tmp_path / "named.conf").write_text(text)
     (tmp_path / ".config/pip/pip.conf").write_bytes(b"\xff\xfe")
     assert "index-url" not in dict(find_index(home).settings)
+
+
+def test_the_toolchain_of_rust_is_the_one_that_rustup_takes(tmp_path: Path) -> None:
+    told = {"HOME": str(tmp_path)}
+    assert find_rust(told) == ()
+    folder = tmp_path / ".rustup/toolchains/stable"
+    (folder / "bin").mkdir(parents=True)
+    (tmp_path / ".rustup/settings.toml").write_text('default_toolchain = "stable"\n')
+    assert find_rust(told) == ()
+    (folder / "bin/cargo").touch()
+    assert find_rust(told) == find_rust({"RUSTUP_HOME": f"{tmp_path}/.rustup"}) == (folder,)

@@ -38,6 +38,7 @@ def test_pyproject() -> None:
 def test_a_pyproject_of_tools_alone_is_no_project() -> None:
     assert not needs(pyproject__toml="[tool.ruff]\nline-length = 100\n").project
     assert not needs(pyproject__toml="[project\n").project
+    assert not needs(pyproject__toml='[project]\nname = "top"\n[tool.uv]\npackage = false\n').project
     assert not needs().project
 
 
@@ -117,11 +118,26 @@ def test_members_of_a_workspace_and_of_a_monorepo_are_installed() -> None:
     member = '[project]\nname = "%s"\n[dependency-groups]\ntest = ["x"]\n'
     files = {f"{path}/pyproject.toml": member % path for path in ("libs/one", "libs/two", "tests/three", "away/four")}
     found = needs_of(tree(files), Runner.PYTEST)
-    assert found.ways == (("-e", "./away/four", "-e", "./libs/one", "-e", "./libs/two"),)
+    assert (found.ways, found.members) == ((), (("-e", "./away/four"), ("-e", "./libs/one"), ("-e", "./libs/two")))
     assert found.others[0] == ("--group", "away/four/pyproject.toml:test")
-    root = '[project]\nname = "root"\n[tool.uv.workspace]\nmembers = ["libs/*"]\n'
-    found = needs_of(tree(files | {"pyproject.toml": root}), Runner.PYTEST)
-    assert found.ways[0] == ("-e", ".", "-e", "./libs/one", "-e", "./libs/two")
+    root = '[project]\nname = "root"\n[tool.uv.workspace]\nmembers = ["libs/*"]\nexclude = ["libs/two"]\n'
+    inner = {"libs/one/deeper/pyproject.toml": member % "deeper"}
+    found = needs_of(tree(files | inner | {"pyproject.toml": root}), Runner.PYTEST)
+    assert (found.ways[0], found.members) == (("-e", "."), (("-e", "./libs/one"),))
+    assert needs_of(tree(files | inner), Runner.PYTEST).members == (
+        ("-e", "./away/four"),
+        ("-e", "./libs/one"),
+        ("-e", "./libs/two"),
+    )
+
+
+def test_the_members_that_a_list_names_are_all_that_is_installed() -> None:
+    member = '[project]\nname = "%s"\n'
+    files = {f"{path}/pyproject.toml": member % path for path in ("main", "worker", "www/grid")}
+    files |= {"requirements-ci.txt": "-r more/list.txt\n-e main[tls]\n", "more/list.txt": "-e ../worker\n"}
+    files["worker/pyproject.toml"] += 'dependencies = ["main==1", "x"]\n'
+    found = needs_of(tree(files), Runner.PYTEST)
+    assert (found.members, found.alone) == ((("-e", "./main"), ("-e", "./worker")), ("x",))
 
 
 @pytest.mark.parametrize("path", ["uv.lock", "poetry.lock", "pdm.lock", "pylock.toml"])
@@ -132,6 +148,13 @@ def test_versions_of_a_lock_file(path: str) -> None:
     text += f'[[{key}]]\nname = "mine"\nversion = "1"\n[{key}.source]\neditable = "."\n'
     files = {path: text, "pyproject.toml": '[project]\nname = "thing"\n'}
     assert needs_of(tree(files), Runner.PYTEST).locked == ("alpha==1.0",)
+
+
+def test_versions_of_a_lock_file_of_conda() -> None:
+    text = "version: 1\npackage:\n"
+    for name, version, of in (("pytorch", "2.1", "linux-64"), ("zlib", "1", "linux-64"), ("zlib", "2", "osx-64")):
+        text += f"- name: {name}\n  version: {version}\n  manager: conda\n  platform: {of}\n"
+    assert needs_of(tree({"conda-lock.yml": text}), Runner.PYTEST).locked == ("torch==2.1",)
 
 
 def test_modules_that_tests_import_with_what_the_project_names_for_them() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.environment.declared import Declared, read_pyproject
 from agentless_mini.environment.sources import Layout, ci_entries, installs, nox_entries, ranked, tox_entries
+from tests.environment.trees import needs
 
 
 def layout(projects: tuple[str, ...] = (), /, **files: str) -> Layout:
@@ -69,6 +70,9 @@ def test_requirement_files_for_tests() -> None:
     del files["requirements___test__txt"]
     assert sources(**files) == [([], ["-r", "requirements/dev.txt"])]
     assert sources(requirements__txt="x") == [([], ["-r", "requirements.txt"])]
+    project = '[project]\nname = "thing"\ndependencies = ["x"]\n'
+    assert sources(pyproject__toml=project, requirements__txt="x\npytest-cov\n") == []
+    assert sources(pyproject__toml=project, requirements__txt="x\npytest==8\n") == [([], ["-r", "requirements.txt"])]
 
 
 TOX = """
@@ -81,6 +85,7 @@ deps =
 [testenv]
 deps =
     {[base]deps}
+    -rrequirements/docs.txt
     dj52: django~=5.2.0
     dj60: django~=6.0
     mysql: mysqlclient
@@ -98,7 +103,9 @@ deps = sphinx
 
 def test_tox_by_the_factors_of_the_likeliest_environment() -> None:
     text = TOX % sys.version_info.minor
-    found = layout(tox__ini=text, requirements___test__txt="x").source(tox_entries({"tox.ini": text}))
+    found = layout(tox__ini=text, requirements___test__txt="x", requirements___docs__txt="x").source(
+        tox_entries({"tox.ini": text})
+    )
     assert found.arguments == ["pytest>=8", "-r", "requirements/test.txt", "django~=5.2.0", "litesql"]
     assert found.extras == ["tests", "d"]
     assert found.left_out == ["git+https://host/nbval"]
@@ -177,3 +184,40 @@ def test_any_text_is_read_without_an_error(files: dict[str, str]) -> None:
 def test_no_entry_becomes_an_option(entries: list[str]) -> None:
     found = layout().source(entries)
     assert all(option in {"", "--group", "-r", "-c"} for option, _ in found.words())
+
+
+def test_gitlab_says_what_is_installed_as_workflows_do() -> None:
+    found = needs(
+        **{"__gitlab-ci__yml": "test:\n  script:\n    - pip install -r ci.txt\n    - pytest\n", "ci__txt": "x"}
+    )
+    assert found.best == ("-r", "ci.txt")
+
+
+CONDA = """
+name: thing
+channels:
+  - conda-forge
+dependencies:
+  - python=3.11  # ours
+  - numpy=1.26.4=py311h
+  - conda-forge::matplotlib-base >=3
+  - pandas
+  - nodejs
+  - pip:
+    - "alpha[x]==2"
+    - -r more.txt
+  - compilers
+variables:
+  - pandas
+"""
+
+
+def test_conda_names_count_where_they_are_known_to_be_of_python() -> None:
+    files = {"environment__yml": CONDA, "more__txt": "x", "docs___environment__yml": "dependencies:\n- sphinx\n"}
+    found = needs(**files, thing___module__py="import numpy\nfrom pandas import x\n")
+    pip, wheels = ("alpha[x]==2", "-r", "more.txt"), "--only-binary"
+    conda = ("numpy==1.26.4.*", wheels, "numpy", "matplotlib>=3", wheels, "matplotlib", "pandas", wheels, "pandas")
+    assert found.best == (*pip, *conda)
+    assert found.notes == (
+        "Left out, for no package of Python is known by that name: nodejs (of conda), compilers (of conda).",
+    )

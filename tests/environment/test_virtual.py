@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Ending, Event, PhaseSaid, PhaseStarted, Runner, Step
+from agentless_mini.environment.machine import find_rust
 from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
@@ -93,6 +94,24 @@ def test_a_project_of_meson_is_imported_from_its_sources_with_what_was_compiled(
     result, place = run_there(request(tree(files), tmp_path, Runner.UNITTEST), LOCAL, step)
     assert place.notes == ()
     assert result.steps[0].output.text().count("/repo/lib/thing/") == 2, result.steps[0].output.text()
+
+
+@pytest.mark.usefixtures("package_index")
+@pytest.mark.thorough
+@pytest.mark.skipif(not find_rust(os.environ), reason="there is no toolchain of rustup")
+def test_a_project_with_rust_is_compiled_by_the_toolchain_in_the_home_of_the_user(tmp_path: Path) -> None:
+    setup = "from setuptools import setup\nfrom setuptools_rust import Binding, RustExtension\n"
+    setup += "built = RustExtension('thing.fast', 'Cargo.toml', binding=Binding.NoBinding)\n"
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = ["setuptools", "setuptools-rust"]\n',
+        "setup.py": setup + "setup(name='thing', version='1', packages=['thing'], rust_extensions=[built])\n",
+        "Cargo.toml": '[package]\nname = "fast"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n',
+        "src/lib.rs": '#[no_mangle]\npub extern "C" fn value() -> i32 { 41 }\n',
+        "thing/__init__.py": "",
+    }
+    load = "import ctypes, glob; print(ctypes.CDLL(glob.glob('/repo/thing/fast*.so')[0]).value())"
+    result, place = run_there(request(tree(files), tmp_path, Runner.UNITTEST), LOCAL, Step(("python", "-c", load)))
+    assert (place.notes, result.steps[0].output.text()) == ((), "41\n")
 
 
 def wheel(folder: Path, name: str, version: str) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import subprocess
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +18,7 @@ from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import make_patch
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.dataset import dataset_of, read_dataset, selected
+from agentless_mini.testing.plans import command_for, harness_of_command
 from tests.evaluation.bugs import HIDDEN, row, rows
 
 
@@ -173,3 +176,75 @@ def test_instances_are_chosen_by_name() -> None:
     assert [one.id for one in selected(dataset, ("acme__shop-2",))] == ["acme__shop-2"]
     with pytest.raises(UsageError, match="no instance nowhere-1"):
         selected(dataset, ("nowhere-1",))
+
+
+# Rows made after the published columns of the datasets, not taken from them.
+PULL = {
+    "org": "Acme", "repo": "shop", "number": 12, "state": "closed", "title": "MARKER-title", "body": "MARKER-body",
+    "base": {"label": "acme:main", "ref": "main", "sha": "d" * 40}, "lang": "go", "fix_patch": row()["patch"],
+    "test_patch": "MARKER-test_patch", "f2p_tests": {"TestTotal": {"run": "PASS", "test": "FAIL", "fix": "PASS"}},
+    "resolved_issues": [
+        {"number": 3, "title": "Totals", "body": "are wrong"}, {"number": 4, "title": "So", "body": None},
+    ],
+}  # fmt: skip
+
+
+def test_a_row_of_multi_swe_bench_is_read_and_is_not_swebench_s_to_grade() -> None:
+    dataset = dataset_of("multi", [PULL])
+    (one,), (answer,) = dataset.instances, dataset.solutions.values()
+    assert (one.id, one.repo, one.base_commit) == ("Acme__shop-12", "Acme/shop", "d" * 40)
+    assert (one.image, one.folder) == ("mswebench/acme_m_shop:pr-12", "/home/shop")
+    assert one.issue.text == "Totals\nare wrong\n\nSo"
+    assert "MARKER" not in repr(one)
+    assert (answer.files, answer.gradable, json.loads(answer.row)) == (("shop/cart.py",), False, PULL)
+    for name in ("base", "resolved_issues", "number"):
+        with pytest.raises(UsageError, match="Multi-SWE-bench"):
+            dataset_of("multi", [{**PULL, name: "x"}])
+
+
+def test_a_row_of_swe_bench_live_names_its_image_and_its_runner() -> None:
+    live = {name: value for name, value in row().items() if name not in {"image", "eval_script", "log_parser"}}
+    live |= {"docker_image": "starryzhang/sweb.eval.x86_64.acme_1776_shop-1", "test_cmds": ["go test -v ./..."]}
+    dataset = dataset_of("live", [live])
+    (one,), (answer,) = dataset.instances, dataset.solutions.values()
+    assert (one.image, one.test_command) == (live["docker_image"], 'go test "./$(dirname {tests})"')
+    assert not answer.gradable
+    assert dataset_of("d", [row()]).solutions["acme__shop-1"].gradable
+
+
+@pytest.mark.parametrize(
+    ("parser", "path", "ran"),
+    [
+        ("parse_log_gotest", "a b/c_test.go", "go|test|./a b"),
+        ("parse_log_jest", "a/b.test.js", "npx|jest|a/b.test.js"),
+        ("parse_log_vitest", "a/b.spec.ts", "npx|vitest|run|a/b.spec.ts"),
+        ("parse_log_tap", "test/a.js", "npx|mocha|test/a.js"),
+        ("parse_log_phpunit", "tests/ATest.php", "vendor/bin/phpunit|tests/ATest.php"),
+        ("parse_log_rspec_transformed_json", "spec/a_spec.rb", "bundle|exec|rspec|spec/a_spec.rb"),
+        ("parse_log_ruby_unit", "test/a_test.rb", "bundle|exec|ruby|-Ilib:test|test/a_test.rb"),
+        ("parse_log_cargo", "tests/cli.rs", "cargo|test|--offline|--test|cli"),
+        ("parse_log_gradle_custom", "src/test/java/a/BTest.java", "./gradlew|--offline|test|--tests|*BTest"),
+        ("parse_log_maven", "gson/src/test/java/a/BTest.java", "mvn|-o|-q|test|-Dtest=BTest|-pl|gson"),
+        ("parse_log_maven", "src/test/java/a/BTest.java", "mvn|-o|-q|test|-Dtest=BTest|-pl|."),
+    ],
+)
+def test_the_runner_that_a_row_names_says_how_a_test_file_is_run(
+    tmp_path: Path, parser: str, path: str, ran: str
+) -> None:
+    (one,) = dataset_of("d", [{**row(), "log_parser": parser}]).instances
+    program, _, arguments = ran.partition("|")
+    stand_in = tmp_path / program
+    stand_in.parent.mkdir(parents=True, exist_ok=True)
+    stand_in.write_text("#!/bin/sh\nprintf '|%s' \"$@\"\n")
+    stand_in.chmod(0o755)
+    command = command_for(harness_of_command(one.test_command, ()), path)
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True, check=True)
+    assert done.stdout == f"|{arguments}"
+
+
+def test_a_runner_that_is_not_known_or_another_one_is_left_to_the_tree() -> None:
+    (plain,) = dataset_of("d", [row()]).instances
+    assert plain.test_command == ""
+    (three,) = dataset_of("d", [{**row(repo="mrdoob/three.js"), "log_parser": "parse_log_tap"}]).instances
+    assert three.test_command == "npx qunit {tests}"

@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentless_mini.commands.config import Machine
+from agentless_mini.commands.evaluate import evaluate
+from agentless_mini.errors import UsageError
 from agentless_mini.record import Store
 from agentless_mini.report.evaluation_document import evaluation_document
 from tests.evaluation.bugs import read_predictions
-from tests.evaluation.faked import SCRIPT
+from tests.evaluation.faked import SCRIPT, evaluation, open_scripted
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
 
@@ -100,3 +104,13 @@ def test_interrupted_it_stops_at_once_and_writes_what_it_has(tmp_path: Path) -> 
         process.communicate(timeout=120)
         evaluated(tmp_path / "e", server.url)
     assert whole(results(tmp_path / "e"))["resolved"]["count"] == COUNT
+
+
+def test_rows_that_swebench_does_not_grade_are_not_sent_to_it(tmp_path: Path) -> None:
+    with served() as server:
+        asked = evaluation(tmp_path, server.url, 1, SAMPLES)
+        strange = {name: replace(one, gradable=False) for name, one in asked.dataset.solutions.items()}
+        machine = Machine(tmp_path / "state", tmp_path / "cache", {})
+        with pytest.raises(UsageError, match="--grade none"):
+            evaluate(replace(asked, dataset=replace(asked.dataset, solutions=strange)), machine, open_scripted)
+        assert not server.log.chats()

@@ -4,11 +4,12 @@ import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentless_mini.chain.session import Boxes, NoBoxes, run_cases, run_files
-from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome
+from agentless_mini.domain import Case, FileChange, Issue, Job, Origin, Outcome
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import make_patch
 from agentless_mini.errors import EnvironmentFailed, GradingFailed, ImageUnavailable
@@ -16,7 +17,9 @@ from agentless_mini.evaluation import ports
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds, wanted_pytest
+from agentless_mini.sandbox import docker
 from agentless_mini.sandbox.daemon import connect, daemon_name
+from agentless_mini.sandbox.docker import asked_for
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from tests.environment.conftest import package_index
 from tests.evaluation.registry import open_registry
@@ -148,13 +151,23 @@ def test_pytest_is_installed_once_where_the_image_lacks_it(host: LocalHost) -> N
         subprocess.run(["docker", "rmi", *set(used)], capture_output=True)
 
 
-def test_where_pytest_cannot_be_installed_there_are_no_boxes(host: LocalHost) -> None:
+def test_where_pytest_cannot_be_installed_there_are_no_boxes(host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = set[str]()
+
+    def recorded(job: Job, volumes: tuple[str, ...], **named: bool | str | None) -> dict[str, Any]:
+        made = asked_for(job, volumes, **named)  # type: ignore[arg-type]
+        networks.add(made["HostConfig"]["NetworkMode"])
+        return made
+
+    monkeypatch.setattr(docker, "asked_for", recorded)
+
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
         assert isinstance(bench, NoBoxes)
         assert "pytest could not be installed in the image" in bench.reason
 
     host.with_testbed(instance_image(Holds.NOTHING), work)
+    assert networks == {"none"}
 
 
 def copied() -> set[Path]:

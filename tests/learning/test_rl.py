@@ -145,23 +145,23 @@ def test_a_named_server_is_what_writes_rollouts(monkeypatch: pytest.MonkeyPatch)
 
 def test_groups_are_over_all_devices() -> None:
     tiny.need_training()
-    from agentless_mini.learning import rl
+    from agentless_mini.learning import planning
 
     settings = RlSettings(batch=1, accumulate=2, group=8)
-    assert rl.whole_groups(settings, 8) == settings
+    assert planning.whole_groups(settings, 8) == settings
     with pytest.raises(UsageError, match="3 x 1 x 2 rollouts"):
-        rl.whole_groups(settings, 3)
+        planning.whole_groups(settings, 3)
     asked = settings.model_copy(update={"trl": {"steps_per_generation": 8}})  # which TRL checks
-    assert rl.whole_groups(asked, 3) == asked
+    assert planning.whole_groups(asked, 3) == asked
 
 
 def test_the_rollouts_of_a_step_are_those_of_all_devices() -> None:
     tiny.need_training()
-    from agentless_mini.learning import rl
+    from agentless_mini.learning import planning
 
-    assert rl.whole_groups(RlSettings(batch=2, group=16, rollouts=512), 8).accumulate == 32
+    assert planning.whole_groups(RlSettings(batch=2, group=16, rollouts=512), 8).accumulate == 32
     with pytest.raises(UsageError, match="no multiple of 3 x 2"):
-        rl.whole_groups(RlSettings(batch=2, rollouts=512), 3)
+        planning.whole_groups(RlSettings(batch=2, rollouts=512), 3)
 
 
 def test_vllm_without_a_gpu_is_refused(model: Path, tmp_path: Path, rows: list[Row]) -> None:

@@ -1,11 +1,12 @@
 """The task sets of the field as rows: small ones, made after the columns that they are published with."""
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from agentless_mini.learning.rewarding import Answer, InImage, Rewarding, read_r
 from agentless_mini.learning.rows import Row, RowFile, check_kinds, read_rows, write_rows
 from agentless_mini.learning.tasks import MOST_TESTS, hub_tasks, rows
 from agentless_mini.sandbox.daemon import connect
-from agentless_mini.settings.learning import Device, SftSettings
+from agentless_mini.settings.learning import Device, RlSettings, SftSettings
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from tests.edits.edit_cases import edit, fenced
 from tests.evaluation.testbed_image import SOURCES, Holds, instance_image
@@ -259,6 +260,16 @@ def answer_of(row: Row, line: str) -> Answer:
     return read_rollout(row, said, ended=True)
 
 
+def in_images(state: Path) -> Callable[[AsyncExitStack], Coroutine[Any, Any, InImage]]:
+    settings = HostSettings(ImageSettings(min_free_gib=0), SandboxSettings(boxes=2, memory_mib=512), state, {})
+
+    async def imaging(stack: AsyncExitStack) -> InImage:
+        testbeds = await stack.enter_async_context(open_testbeds(settings, {}, NoGrader()))
+        return lambda row, patches: check_in_image(row, patches, testbeds, print)
+
+    return imaging
+
+
 @pytest.mark.slow
 def test_tests_in_boxes_of_the_image_are_the_reward(tmp_path: Path) -> None:
     try:
@@ -273,14 +284,38 @@ def test_tests_in_boxes_of_the_image_are_the_reward(tmp_path: Path) -> None:
     bugged = before.replace("one - other", "one - one")
     other = json.dumps({**check, "tests": IMAGED[1:]})
     smith = replace(row, id="b", files=(RowFile("calc.py", bugged, before),), check=other)
-    settings = HostSettings(ImageSettings(min_free_gib=0), SandboxSettings(boxes=2, memory_mib=512), tmp_path, {})
-
-    async def imaging(stack: AsyncExitStack) -> InImage:
-        testbeds = await stack.enter_async_context(open_testbeds(settings, {}, NoGrader()))
-        return lambda row, patches: check_in_image(row, patches, testbeds, print)
-
+    imaging = in_images(tmp_path)
     answers = [answer_of(row, line) for line in ("one + other", "one * 3", "one +")]
     said = fenced(edit("calc.py", "    return one - one\n", "    return one - other\n"))
     answers += [answer_of(row, "other + one"), read_rollout(smith, said, ended=True)]
     with running_checks(None, imaging) as measure:
         assert Rewarding(RewardKind.TESTS, measure).values(answers) == [1.0, 0.0, -1.0, 1.0, 1.0]
+
+
+@pytest.mark.thorough
+def test_a_step_of_training_is_rewarded_by_tests_in_boxes(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agentless_mini.learning import rl
+    from agentless_mini.learning.training import Task
+
+    try:
+        connect(1).close()
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+    before = SOURCES["calc.py"].decode()
+    check = json.dumps({"image": instance_image(Holds.PYTEST), "tests": IMAGED, "files": {"tests/__init__.py": ""}})
+    files = (RowFile("calc.py", before, before.replace("-", "+")),)
+    row = Row("a__b-1", "a/b", "t", "it subtracts", "", files, "c" * 40, "", "", "train", check=check)
+    data = tmp_path / "rows.parquet"
+    write_rows(data, [row, replace(row, id="a__b-2")])
+    # So small a model says nothing that could be read: of each pair of rollouts one is taken to be right.
+    lines = itertools.cycle(["one + other", "one * 3"])
+    monkeypatch.setattr(rl, "read_rollout", lambda row, said, ended: answer_of(row, next(lines)))
+    sizes: dict[str, Any] = {"batch": 2, "accumulate": 1, "group": 2, "steps": 1, "log_every": 1, "answer_tokens": 8}
+    settings = RlSettings(reward=RewardKind.TESTS, max_tokens=tiny.CONTEXT, device=Device.CPU, **sizes)
+    with running_checks(None, in_images(tmp_path)) as measure:
+        done = rl.train_rl(Task("rl", str(model), data, tmp_path / "out", load_prompts(None), print), settings, measure)
+    assert (done.steps, done.finished) == (1, True)
+    said = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
+    assert [one["reward"] for one in said] == [1.0, 0.0]

@@ -55,6 +55,17 @@ def test_a_model_of_the_hub_is_served_under_its_name_by_the_interpreter_that_is_
     assert not {"--enforce-eager", "--block-size", "--trust-remote-code", "--max-model-len"} & given.keys()
 
 
+def test_a_commit_of_the_hub_is_what_is_loaded_and_part_of_the_name() -> None:
+    commit = "0123456789abcdef" * 2 + "0" * 8
+    plan = plan_vllm(f"owner/name@{commit}", VllmSettings(python=PYTHON), TWO)
+    given = flags(plan)
+    assert given["--model"] == "owner/name"
+    assert given["--revision"] == given["--tokenizer-revision"] == given["--code-revision"] == commit
+    assert given["--served-model-name"] == plan.model == f"owner/name@{commit}"
+    with pytest.raises(UsageError, match="names no commit"):
+        plan_vllm("owner/name@main", VllmSettings(python=PYTHON), TWO)
+
+
 @pytest.mark.parametrize(("kind", "scores"), [("ForCausalLM", False), ("ForSequenceClassification", True)])
 def test_a_reward_model_is_served_as_one(tmp_path: Path, kind: str, scores: bool) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [f"Llama{kind}"], "num_attention_heads": 4}))

@@ -32,6 +32,7 @@ def evaluation(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "results": {
             "instances": of, "attempted": of, "done": of, "graded": of, "resolved": share,
             "by_repo": [{"repo": repo, **_group([one for one in rows if one["repo"] == repo])} for repo in repos],
+            "by_language": [{"language": "python", **_group(rows)}],
             "by_difficulty": [{"difficulty": "<15 min fix", **_group(rows)}],
             "localization": {"recall": 0.9, "recall_any": 1.0, "all_found": 0.8, "all_found_any": 1.0},
             "format": {
@@ -90,6 +91,7 @@ def unknown(name: str) -> dict[str, Any]:
     results = document["results"]
     lists = (
         "by_repo",
+        "by_language",
         "by_difficulty",
         "pass_at_k",
         "best_at_n",

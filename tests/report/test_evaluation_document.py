@@ -67,6 +67,12 @@ def test_the_chosen_patches_decide_and_no_valid_patch_is_a_wrong_answer(store: S
     assert [one["resolved"] for one in told["per_instance"]] == [True, False, False]
 
 
+def test_languages_are_told_by_the_files_of_the_fix(store: Store) -> None:
+    gold = {"a": ("a.py",), "b": ("b.tsx", "b.ts", "b.go"), "c": ("c.vue",), "d": ()}
+    evaluate(store, [Ran(name, gold=files) for name, files in gold.items()])
+    assert [one["language"] for one in results(store)["by_language"]] == ["", "python", "typescript", "vue"]
+
+
 def test_difficulties_stand_in_their_order_and_unknown_ones_last(store: Store) -> None:
     said = (">4 hours", "odd", "15 min - 1 hour", "<15 min fix", "", "1-4 hours")
     evaluate(store, [Ran(f"i{at}", difficulty=difficulty) for at, difficulty in enumerate(said)])

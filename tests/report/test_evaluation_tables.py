@@ -51,6 +51,13 @@ def test_the_overview_says_what_was_resolved_and_how_sure_that_is(tmp_path: Path
     assert PAPER not in text
 
 
+def test_languages_are_told_where_there_are_several(tmp_path: Path) -> None:
+    assert "language" not in shown(evaluation_tables([document(tmp_path, RIGHT, EMPTY)]), 120)
+    (tmp_path / "more").mkdir()
+    text = shown(evaluation_tables([document(tmp_path / "more", RIGHT, replace(EMPTY, gold=("a.go",)))]), 120)
+    assert cells(text, "go") == ["go", "0.0% (0/1)"]
+
+
 def test_an_instance_that_met_no_regression_test_is_told_with_the_reason(tmp_path: Path) -> None:
     left = replace(RIGHT, regressions=Regressions(126, 120))
     none = replace(EMPTY, regressions=Regressions(3, 0, "none passes [bold]twice[/]"))

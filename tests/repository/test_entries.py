@@ -10,6 +10,7 @@ import pytest
 from agentless_mini.domain import FileKind
 from agentless_mini.repository.gitcommand import HUGE_OVER
 from agentless_mini.repository.opening import open_repository
+from agentless_mini.sandbox.wire import pack_snapshot
 from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import FILES, changing, contents, kinds, opened
 
@@ -73,14 +74,19 @@ def test_a_folder_in_the_place_of_a_file_counts_with_its_files(tmp_path: Path) -
     assert contents(opened(top).snapshot()) == {"a/x": b"x", "b": b"flat"}
 
 
-def test_a_submodule_is_one_entry_and_a_repository_of_its_own(tmp_path: Path) -> None:
+def test_a_submodule_is_for_tests_alone_and_a_repository_of_its_own(tmp_path: Path) -> None:
     inner = make_repository(tmp_path / "inner", {"i.py": b"i\n"})
     top = make_repository(tmp_path / "outer", {"o.py": b"o\n"})
     git(top, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", inner.as_uri(), "lib/inner")
     commit_all(top)
     for snapshot in (opened(top).snapshot(), opened(top, "HEAD").snapshot()):
         assert kinds(snapshot)["lib/inner"] == ("160000", FileKind.SUBMODULE)
-        assert sorted(kinds(snapshot)) == [".gitmodules", "lib/inner", "o.py"]
+        assert sorted({*kinds(snapshot)} - {"lib/inner/i.py"}) == [".gitmodules", "lib/inner", "o.py"]
+    assert "lib/inner/i.py" not in kinds(snapshot)
+    pack = pack_snapshot(opened(top).snapshot(), opened(top).contents(), tmp_path / "body")
+    assert kinds(opened(top).snapshot())["lib/inner/i.py"] == ("100644", FileKind.LARGE)
+    assert [entry.path for entry in pack.entries] == [".gitmodules", "lib/inner", "lib/inner/i.py", "o.py"]
+    assert b"".join(pack.chunks()).endswith(b"i\no\n")
     for repository in (opened(top), opened(top, "HEAD")):
         repository.snapshot()
         assert repository.notes == ("Not looked into: submodules (lib/inner).",)

@@ -49,14 +49,16 @@ def image_id() -> str:
         client.close()
 
 
-MADE = "3"
+MADE = "4"
 
 
 def build(client: object, files: dict[str, Path], name: str) -> None:
     changes = ["ENV PATH=/usr/local/bin:/usr/bin:/bin", "VOLUME /data", 'HEALTHCHECK CMD ["false"]']
     with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
         with tarfile.open(archive.name, "w") as tar:
-            for folder in ("tmp", "proc", "sys", "dev", "etc", "testbed", "root"):
+            # Folders too that files imply: a daemon without root makes these so that nobody can enter them.
+            implied = {str(above) for path in files for above in Path(path.lstrip("/")).parents} - {"."}
+            for folder in sorted({"tmp", "proc", "sys", "dev", "etc", "testbed", "root", *implied}):
                 add_folder(tar, folder, 0o1777 if folder == "tmp" else 0o755)
             add(tar, "testbed/inside.py", b"VALUE = 41\n")
             add(tar, "testbed/.git/config", b"[core]\n")

@@ -69,14 +69,15 @@ class RealBoxes:
     case_seconds: float = 5.0
     limits: BoxLimits = LIMITS
     harness: Harness | None = None
+    environment: VirtualEnvironment = HERE
 
     def bench(self, files: Mapping[str, str]) -> Boxes:
         snapshot = tree(files)
         pack = pack_snapshot(snapshot, lambda held: iter(()), self.folder / "body")
         harness = self.harness or harness_of(snapshot)
-        here = replace(HERE, tools=tools(harness.runner, os.environ["PATH"]))
+        here = replace(self.environment, tools=tools(harness.runner, os.environ["PATH"]))
         sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": here}, {pack.digest: pack}, 2)
-        place = Place(Environment("here", HERE.python), PackedTree(pack.digest))
+        place = Place(Environment("here", self.environment.python), PackedTree(pack.digest))
         return Boxes(sandbox, place, harness, snapshot, self.events.append, self.limits, self.case_seconds)
 
     def run(

@@ -1,9 +1,14 @@
 """unittest and the user's own commands in real boxes."""
 
+import os
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from agentless_mini.domain import Case, Fault, Origin, Outcome, Runner
 from agentless_mini.testing import harness_of
+from agentless_mini.testing.inside import amini_run
 from tests.testing.boxes import RealBoxes, case, tree
 
 PASS, FAIL, ERROR, SKIP, GONE = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP, Outcome.NOT_COLLECTED
@@ -122,3 +127,27 @@ def test_a_command_of_a_case_stands_beside_tests(boxes: RealBoxes) -> None:
     results = boxes.run({"shop.py": "", "test_a.py": "def test_a(): pass\n"}, [*cases, case("test_a.py::test_a")])
     assert [result.outcome for result in results.values()] == [PASS, FAIL, ERROR, Outcome.TIMEOUT, PASS]
     assert results["no"].fault == Fault("", "It ended with status 1: why")
+
+
+@pytest.mark.parametrize(("runner", "hung"), [("django", False), ("unittest", True)])
+def test_django_may_take_longer_than_others_to_begin(runner: str, hung: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amini_run, "STARTUP", -1.0)
+    looks = [None, None, 0]
+    child: Any = SimpleNamespace(
+        pid=os.getpid(), poll=lambda: looks.pop(0), kill=lambda: None, wait=lambda: -9, returncode=0
+    )
+    ledger: Any = SimpleNamespace(room=0, limit=1.0, plan={"runner": runner, "seconds": 1.0})
+    line: Any = SimpleNamespace(hear=lambda seconds: False)
+    assert amini_run.watch(child, ledger, line)[1] is hung
+
+
+def test_time_in_which_a_runner_waits_for_a_processor_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amini_run, "STARTUP", 5.0)
+    clock, waiting = iter([0.0, 9.0, 19.0, 21.0]), iter([100.0, 109.0, 119.0, 999.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(amini_run, "waited", lambda process: next(waiting))
+    child: Any = SimpleNamespace(pid=1, poll=lambda: None, kill=lambda: None, wait=lambda: -9)
+    ledger: Any = SimpleNamespace(room=0, plan={"runner": "unittest"})
+    line: Any = SimpleNamespace(hear=lambda seconds: False)
+    assert amini_run.watch(child, ledger, line) == (-9, True)
+    assert list(clock) == [], "four times what it has, at most"

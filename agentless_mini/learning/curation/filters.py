@@ -101,6 +101,7 @@ class Step(enum.StrEnum):
     NOTHING_TO_EDIT = "nothing-to-edit"  # it only creates files: no prompt could show anything
     NO_ISSUE = "no-issue"
     ISSUE_UNKNOWN = "issue-unknown"  # the events tell nothing of the linked issue, or nothing before the merge
+    NO_CHANGE_ASKED = "no-change-asked"  # the model that is named says that the issue asks for no change of the code
     UNREADABLE = "unreadable"  # binary, a link, a submodule, not UTF-8, a path that leaves the tree
     UNSAYABLE = "unsayable"  # the edit format cannot say the change: Python that does not parse
     MIRROR_BROKEN = "mirror-broken"  # git failed on what the mirror has of it

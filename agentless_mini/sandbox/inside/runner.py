@@ -99,7 +99,10 @@ def hand_out(job: Message) -> None:
 
     address = (job["fence"] or {}).get("address", "127.0.0.1")
     try:
-        with socket.create_server((address, PROXY_PORT)) as port, socket.socket(socket.AF_UNIX) as line:
+        with socket.socket() as port, socket.socket(socket.AF_UNIX) as line:  # Python 3.7 has no create_server
+            port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            port.bind((address, PROXY_PORT))
+            port.listen()
             line.connect(job["proxy"])
             line.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [port.fileno()]))])
     except OSError as error:

@@ -27,6 +27,7 @@ from typing import Any
 
 Foreign = Any
 STARTUP = 120.0  # seconds until a runner must have begun
+DATABASE = 360.0  # and one of django's, whose database a project's migrations may make one by one
 GRACE = 5.0  # seconds for a test to end after its clock rang
 TICK = 0.1
 MOST_PROCESSES = 20
@@ -245,19 +246,29 @@ def interpreter(command: "list[str]") -> "list[str]":
 
 
 def watch(child: Foreign, ledger: Ledger, line: Reports) -> "tuple[int, bool]":
-    """Wait until a process ends, or nothing was said for too long."""
-    room, since, patience = ledger.room, time.monotonic(), STARTUP
+    """Wait until a process ends, or nothing was said for too long; its waiting for a processor does not count."""
+    room, since, before = ledger.room, time.monotonic(), waited(child.pid)
+    patience = DATABASE if ledger.plan["runner"] == "django" else STARTUP
     while child.poll() is None:
         if line.hear(TICK):
             with suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=TICK)
         now = time.monotonic()
         if ledger.room != room:
-            room, since, patience = ledger.room, now, max(ledger.limit, ledger.plan["seconds"]) + GRACE
-        if now - since > patience:
+            room, since, before = ledger.room, now, waited(child.pid)
+            patience = max(ledger.limit, ledger.plan["seconds"]) + GRACE
+        if now - since > patience + min(waited(child.pid) - before, 3 * patience):
             child.kill()
             return child.wait(), True
     return child.returncode, False
+
+
+def waited(process: int) -> float:
+    """Return the seconds that a process has waited for a processor, as far as the system tells."""
+    try:
+        return int(Path("/proc", str(process), "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Issue, Snapshot
 from agentless_mini.errors import RepositoryError, Unreachable
+from agentless_mini.learning.curation.filters import LeftOut, Step
 from agentless_mini.learning.curation.history import History, Mirrors
 from agentless_mini.learning.curation.pulls import sampled, without_model
 from agentless_mini.record import RecordedSampler, Store
@@ -142,4 +143,14 @@ def test_a_model_is_asked_once_and_recorded(tmp_path: Path) -> None:
             recorded = RecordedSampler(ready(sampler), store, "scripted")
             found = sampled(recorded, load_prompts(None), LocalizeSettings(samples=1), runner)
             assert [*found(*asked)] == ["half.py", "other.py", "double.py"]
-    assert len(sampler.requests) == 1
+    assert len(sampler.requests) == 2  # whether a change is asked for, and of which files
+
+
+@pytest.mark.parametrize("said", ["It is a question.\n\n**No.**", "no"])
+def test_an_issue_that_asks_for_no_change_is_left_out(tmp_path: Path, said: str) -> None:
+    with Store.open(tmp_path / "store.sqlite") as store, asyncio.Runner() as runner:
+        recorded = RecordedSampler(ready(ScriptedSampler(Script.of(said))), store, "scripted")
+        found = sampled(recorded, load_prompts(None), LocalizeSettings(samples=1), runner)
+        with pytest.raises(LeftOut) as left_out:
+            found(*told(tmp_path))
+    assert left_out.value.step is Step.NO_CHANGE_ASKED

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
+from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -11,7 +11,10 @@ COMMIT = "a" * 40
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves repositories: {"owner/name": {"file": contents}}. `asked` lists (method, path)."""
+    """Serves repositories: {"owner/name": {"file": contents}}. `asked` lists (method, path).
+
+    `corrupt` is put in place of what a file holds, in transit; there is one commit, and one branch.
+    """
 
     daemon_threads = True
 
@@ -19,6 +22,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories = repositories
         self.asked: list[tuple[str, str]] = []
+        self.corrupt: bytes | None = None
 
     @property
     def url(self) -> str:
@@ -54,6 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.server.repositories.get(f"{owner}/{name}")
         if files is None:
             self._send(404, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no such model"}, with_body)
+        elif rest[:1] in (["tree"], ["resolve"], ["revision"]) and rest[1] not in (COMMIT, "main"):
+            self._send(404, b"", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no such commit"}, with_body)
         elif rest[:1] == ["tree"]:
             self._send(200, json.dumps([_entry(name, data) for name, data in files.items()]).encode(), {}, with_body)
         elif self.path.startswith("/api/models"):
@@ -61,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif rest[:1] == ["resolve"] and "/".join(rest[2:]) in files:
             data = files["/".join(rest[2:])]
             headers = {"ETag": f'"{sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-            self._send(200, data, headers, with_body)
+            self._send(200, data if self.server.corrupt is None else self.server.corrupt, headers, with_body)
         else:
             headers = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "no such file", "X-Repo-Commit": COMMIT}
             self._send(404, b"", headers, with_body)
@@ -77,7 +83,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _entry(name: str, data: bytes) -> dict[str, object]:
-    return {"type": "file", "path": name, "size": len(data), "oid": sha256(data).hexdigest()[:40]}
+    lfs = {"oid": sha256(data).hexdigest(), "size": len(data), "pointerSize": 128}
+    large = {"lfs": lfs} if name.endswith(".gguf") else {}
+    return {"type": "file", "path": name, "size": len(data), "oid": blob_id(data), **large}
+
+
+def blob_id(data: bytes) -> str:
+    return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _described(repository: str, files: Mapping[str, bytes]) -> dict[str, object]:

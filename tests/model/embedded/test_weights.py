@@ -8,7 +8,7 @@ from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreach
 from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.settings.model import WeightsSettings
 from tests.embedded_model import needed_weights
-from tests.model.embedded.hub import hub
+from tests.model.embedded.hub import COMMIT, hub
 
 FILES = {"m.Q2_K.gguf": b"2", "m.Q4_K_M.gguf": b"4", "m.Q8_0.gguf": b"8", "README.md": b"read"}
 NOWHERE = "http://127.0.0.1:9"
@@ -50,12 +50,38 @@ def test_a_named_file_of_the_hub_is_fetched_once(tmp_path: Path) -> None:
         again = find_weights(settings, tmp_path, told.append, unusable)
     assert weights == again
     assert weights.path.read_bytes() == b"8"
-    assert weights.name == "owner/name:m.Q8_0.gguf"
+    assert weights.name == "owner/name@aaaaaaaaaaaa:m.Q8_0.gguf"
     assert weights.decoding is Decoding.GRAMMAR
     first, second = told
     assert first.startswith(f"Fetching owner/name:m.Q8_0.gguf from {server.url}: 0 MB, so an answer takes some ")
     assert second.startswith("owner/name:m.Q8_0.gguf: 0 MB, so an answer takes some ")
-    assert sum(method == "GET" for method, _ in server.asked) == 1
+    assert sum(method == "GET" and "/resolve/" in path for method, path in server.asked) == 1
+
+
+def test_a_pinned_commit_is_fetched_and_another_one_is_not(tmp_path: Path) -> None:
+    with hub({"owner/name": FILES}) as server:
+        pinned = WeightsSettings(model=f"owner/name@{COMMIT}:m.Q8_0.gguf", hub=server.url)
+        weights = find_weights(pinned, tmp_path, silent, usable)
+        assert (weights.path.read_bytes(), weights.name) == (b"8", "owner/name@aaaaaaaaaaaa:m.Q8_0.gguf")
+        best = WeightsSettings(model=f"owner/name@{COMMIT}", hub=server.url)
+        assert find_weights(best, tmp_path, silent, usable).path.read_bytes() == b"4"
+        other = WeightsSettings(model=f"owner/name@{'b' * 40}:m.Q8_0.gguf", hub=server.url)
+        with pytest.raises(ModelUnknown, match="check the name"):
+            find_weights(other, tmp_path, silent, usable)
+        moving = WeightsSettings(model="owner/name@main", hub=server.url)
+        with pytest.raises(UsageError, match="names no commit"):
+            find_weights(moving, tmp_path, silent, usable)
+
+
+def test_a_file_that_does_not_hash_to_what_its_commit_says_is_not_kept(tmp_path: Path) -> None:
+    settings = {"model": "owner/name:m.Q8_0.gguf"}
+    with hub({"owner/name": FILES}) as server:
+        server.corrupt = b"x"
+        with pytest.raises(ServerUnreachable, match="did not arrive as"):
+            find_weights(WeightsSettings(hub=server.url, **settings), tmp_path, silent, usable)
+        server.corrupt = None
+        weights = find_weights(WeightsSettings(hub=server.url, **settings), tmp_path, silent, usable)
+    assert weights.path.read_bytes() == b"8"
 
 
 def test_of_a_repository_the_file_that_balances_best_is_taken(tmp_path: Path) -> None:

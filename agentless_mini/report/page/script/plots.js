@@ -53,7 +53,9 @@ function charts(runs) {
     name: (item) => item.reason,
     whole: ({ results }) => results.format.samples,
   };
-  const rates = [ratesBy(runs, "difficulty", "difficulty"), ratesBy(runs, "repo", "repository")],
+  const mixed = runs.some(({ results }) => results.by_language.length > 1),
+    languages = mixed ? [ratesBy(runs, "language", "language")] : [],
+    rates = [ratesBy(runs, "difficulty", "difficulty"), ...languages, ratesBy(runs, "repo", "repository")],
     lines = [bestAtSamples(runs), runs.some(inRounds) ? byRound(runs) : null, bestAtTests(runs), calibration(runs)];
   return [el("div", lines), el("div", rates, countsBy(runs, failures), countsBy(runs, rejections))];
 }
