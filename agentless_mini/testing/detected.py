@@ -1,11 +1,12 @@
 """Finds the runner of a tree that is not Python's, by its files alone. Nothing is run, and no file is evaluated."""
 
+import itertools
 import json
 import posixpath
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from agentless_mini.domain import FileKind, Harness, Runner, Snapshot
@@ -15,10 +16,22 @@ _SCRIPTED = (Runner.VITEST, Runner.JEST, Runner.MOCHA)
 _NODE_TEST = re.compile(rb"['\"]node:test['\"]")
 _LARGEST = 1024 * 1024
 # Options of a project's own script that the runner needs to read its files, with a value or without one.
-_VALUED = frozenset(
-    {"-r", "--require", "--import", "--loader", "--ui", "-u", "--config", "-c", "--extension", "--file"}
-)
-_KEPT = re.compile(r"--(?:experimental|import|require|loader|conditions|ui|config|extension|no-warnings)[\w-]*(?:=.*)?")
+_LOADING = ("--import", "--loader", "--experimental-loader", "--conditions", "-C", "--require", "-r")
+_VALUED: Mapping[Runner, frozenset[str]] = {
+    Runner.NODE: frozenset(_LOADING),
+    Runner.MOCHA: frozenset({*_LOADING, "--ui", "-u", "--config", "-c", "--extension", "--file"}),
+    Runner.JEST: frozenset({"--config", "-c", "--env"}),
+    Runner.VITEST: frozenset({"--config", "-c", "--environment"}),
+}
+_KEPT = {
+    Runner.NODE: re.compile(r"--(?:experimental|no-warnings|import|require|loader|conditions)[\w-]*(?:=.*)?"),
+    Runner.MOCHA: re.compile(r"--(?:experimental|no-warnings|import|require|loader|ui|config|extension)[\w-]*(?:=.*)?"),
+    Runner.JEST: re.compile(r"--(?:config|env)=.*"),
+    Runner.VITEST: re.compile(r"--(?:config|environment)=.*"),
+}
+_AFTER = {Runner.VITEST: 2}  # of the words of its command, the options of a script come after so many
+_ENDS = frozenset({"&&", "||", ";", "|", "&"})
+_ASSIGNED = re.compile(r"\b(NODE_OPTIONS|TS_NODE_[A-Z_]+|NODE_ENV)=(?:'([^']*)'|\"([^\"]*)\"|([^'\"\s;&]+))")
 _NOT_PROJECTS = re.compile(r"(?:^|/)(?:node_modules|vendor|testdata|fixtures?|__fixtures__|examples?|tests?)/")
 
 
@@ -57,17 +70,39 @@ def _scripted(snapshot: Snapshot) -> Harness | None:
     held = snapshot.by_path()
     members = _members(snapshot, "package.json")
     paths = ["package.json", *(f"{folder}/package.json" for folder in members)]
-    packages = [_package(held[path].data) for path in paths if path in held]
-    scripts = [text for one in packages for text in _test_scripts(one)]
-    asked = {name for one in packages for name in (*_table(one, "devDependencies"), *_table(one, "dependencies"))}
+    packages = {posixpath.dirname(path): _package(held[path].data) for path in paths if path in held}
+    top = packages.get("", {})
     for runner in (*_SCRIPTED, Runner.NODE):
-        named = next((text for text in scripts if re.search(rf"(?<![\w@/.-]){re.escape(runner.value)}\b", text)), "")
-        if named:
-            return _harness(runner, named, members)
+        scripts = {folder: _script_of(runner, said) for folder, said in packages.items()}
+        if named := next(filter(None, scripts.values()), ""):
+            apart = {folder for folder, script in scripts.items() if script}
+            return _harness(runner, named, _apart(snapshot, runner, members, apart) if scripts.get("") else members)
+    asked = {name for said in packages.values() for name in _needed(said)}
     found = next((one for one in _SCRIPTED if one.value in asked), None)
+    if found and found.value in _needed(top):
+        members = _apart(snapshot, found, members, set())
     if found is None and any(_NODE_TEST.search(file.data) for file in snapshot.files if len(file.data) < _LARGEST):
         found = Runner.NODE
     return _harness(found, "", members) if found else None
+
+
+def _apart(snapshot: Snapshot, runner: Runner, members: tuple[str, ...], scripted: Container[str]) -> tuple[str, ...]:
+    """Return the members that a runner which is the top's runs by themselves: with a script or configuration there."""
+    names = re.compile(rf"(?:{runner.value}\.config\.\w+|\.{runner.value}rc[^/]*)")
+    held = {posixpath.dirname(path) for path in snapshot.by_path() if names.fullmatch(posixpath.basename(path))}
+    return tuple(folder for folder in members if folder in scripted or folder in held)
+
+
+def _script_of(runner: Runner, said: Mapping[str, Any]) -> str:
+    """Return the script of a package that starts a runner, "" where none does."""
+    started = rf"(?:(?<![\w@/.-])|\bbin/){re.escape(runner.value)}\b"
+    if runner is Runner.NODE:
+        started = r"(?<![\w@/.-])(?:node|tsx)\s(?:[^;&|]*\s)?--test(?![\w-])"
+    return next((text for text in _test_scripts(said) if re.search(started, text)), "")
+
+
+def _needed(said: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*_table(said, "devDependencies"), *_table(said, "dependencies"))
 
 
 def _package(data: bytes) -> Mapping[str, Any]:
@@ -93,23 +128,29 @@ def _test_scripts(said: Mapping[str, Any]) -> list[str]:
 
 def _harness(runner: Runner, script: str, members: tuple[str, ...]) -> Harness:
     """Return how a runner starts, with those options of a project's script without which it could not read files."""
-    variables = tuple(re.findall(r"\b(NODE_OPTIONS|TS_NODE_[A-Z_]+|NODE_ENV)=['\"]?([^'\"\s;&]+)", script))
+    assigned = ((one[1], next(filter(None, one.groups()[1:]), "")) for one in _ASSIGNED.finditer(script))
+    variables = tuple((name, re.sub(r"\$\w+", "", value).strip()) for name, value in assigned)
     if runner is Runner.JEST and "experimental-vm-modules" in script:
         variables = (("NODE_OPTIONS", "--experimental-vm-modules"),)
-    options = list(_options(script)) if runner in {Runner.NODE, Runner.MOCHA} else []
-    command = ROWS[runner].command
-    start = 1 if runner in {Runner.NODE, Runner.MOCHA} else len(command)
-    return Harness(runner, (*command[:start], *options, *command[start:]), variables=variables, members=members)
+    command, start = ROWS[runner].command, _AFTER.get(runner, 1)
+    return Harness(
+        runner, (*command[:start], *_options(runner, script), *command[start:]), variables=variables, members=members
+    )
 
 
-def _options(script: str) -> Iterator[str]:
+def _options(runner: Runner, script: str) -> Iterator[str]:
+    """Yield those options that a script gives the runner, and no other program."""
     try:
         words = iter(shlex.split(script))
     except ValueError:
         return
-    for word in words:
-        if word in _VALUED:
+    names = {"node", "tsx"} if runner is Runner.NODE else {runner.value, f"_{runner.value}", f"{runner.value}.js"}
+    program = next((word for word in words if posixpath.basename(word) in names), "")
+    if program == "tsx":
+        yield from ("--import", "tsx")
+    for word in itertools.takewhile(lambda word: word not in _ENDS, words):
+        if word in _VALUED[runner]:
             value = next(words, "")
             yield from (word, value)
-        elif _KEPT.fullmatch(word):
+        elif _KEPT[runner].fullmatch(word):
             yield word
