@@ -413,7 +413,7 @@ def _leaves_the_runner(change: FileChange) -> bool:
         return False
     try:
         return _of_the_runner(name, change.before.decode()) == _of_the_runner(name, change.after.decode())
-    except ValueError:  # no UTF-8, or no TOML
+    except (ValueError, RecursionError):  # no UTF-8, or no TOML
         return False
 
 
@@ -421,12 +421,14 @@ def _of_the_runner(name: str, text: str) -> Sequence[object]:
     """Return the tables of a file that are about tests, as the runner would read them. Raises ValueError."""
     if name == "package.json":
         said = json.loads(text)
-        return (
-            [said.get(key) for key in ("jest", "mocha", "vitest", "scripts", "type")] if isinstance(said, dict) else []
-        )
+        names = ("jest", "mocha", "vitest", "scripts", "type", "babel", "ts-node")
+        return [said.get(key) for key in names] if isinstance(said, dict) else []
     if name == "Cargo.toml":
+        said = tomllib.loads(text)
+        own = said.get("package")
         free = {"dependencies", "features", "package", "workspace"}
-        return [pair for pair in tomllib.loads(text).items() if pair[0] not in free]
+        built = [own.get(key) for key in ("build", "autotests")] if isinstance(own, dict) else [own]
+        return [*built, *(pair for pair in said.items() if pair[0] not in free)]
     if name.endswith(".toml"):
         tool = tomllib.loads(text).get("tool", {})
         return [pair for pair in tool.items() if _RUNNING.search(pair[0])] if isinstance(tool, dict) else [tool]

@@ -210,6 +210,7 @@ def _events(data: bytes, key: str) -> Iterator[Mapping[str, Any]]:
 
 _CUT, _HUNG = "What its runner reported is not whole", "It took too long"
 _NO_END = "Tests of ours at the end of its file did not run"
+_CHANGED = "Another file's tests changed it before it ran"
 _NO_FAILURE = "Its process ended with status {}, though no test failed"
 
 
@@ -252,6 +253,7 @@ def _of_run(
     told = list(placed(found or (), files, event["names"], root))
     problem = _HUNG if event["hung"] else _CUT if found is None else ""
     bad = any(one.outcome in {Outcome.FAIL, Outcome.ERROR} for _, one in told)
+    problem = problem or (_CHANGED if event["changed"] else "")
     problem = problem or (_NO_FAILURE.format(status) if status and told and not bad else "")
     said = (
         b"\n".join(parts.get(name, b"") for name in ("err", "out"))

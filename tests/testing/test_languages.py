@@ -59,6 +59,17 @@ def test_no_patch_forges_a_pass(boxes: RealBoxes, project: Project, code: str) -
 
 
 @pytest.mark.slow
+def test_a_file_that_writes_the_tests_of_the_next_forges_nothing(boxes: RealBoxes) -> None:
+    available(boxes, NODE)
+    forged = "require('node:test').test('adds prices', () => {});\\n"
+    code = f"if (!process.argv[1].includes('zoo'))\n  require('fs').writeFileSync('zoo.test.js', \"{forged}\");\n"
+    files = {**NODE.files, "zoo.test.js": NODE.files[NODE.test]}
+    cases = [case(f"{NODE.test}::an empty cart"), case("zoo.test.js::adds prices")]
+    (verdict,) = boxes.execute(files, [{NODE.source: f"exports.total = () => 0;\n{code}"}], cases)
+    assert "zoo.test.js::adds prices" not in verdict.passed(), verdict
+
+
+@pytest.mark.slow
 def test_a_file_that_cannot_be_run_is_an_error_and_leaves_the_others(boxes: RealBoxes) -> None:
     available(boxes, NODE)
     files = {**NODE.files, "bad.test.js": "require('./nowhere');\n"}
@@ -88,6 +99,7 @@ XML = (
     [
         (f'sh -c "{TAP} 2" {{tests}}', "-", ""),
         (f"mkdir -p out; echo '{XML}' > out/a.xml; : {{tests}}", "out/*.xml", "Cart::"),
+        (f"mkdir -p out/b/c; echo '{XML}' > out/b/c/a.xml; : {{tests}}", "out/**/*.xml", "Cart::"),
     ],
 )
 def test_a_command_that_leaves_a_report_tells_of_each_test(

@@ -161,7 +161,10 @@ SHARED = {
     "setup.cfg": "[metadata]\nname = shop\n[tool:pytest]\naddopts = -q\n[options]\ninstall_requires = a\n",
     "tox.ini": "[flake8]\nmax = 80\n[pytest]\naddopts = -q\n",
     "pyproject.toml": "[project]\nname = 'shop'\n[tool.pytest.ini_options]\naddopts = '-q'\n[tool.ruff]\nline = 80\n",
+    "package.json": '{"version": "1", "scripts": {"test": "jest"}, "dependencies": {}}',
+    "Cargo.toml": '[package]\nname = "shop"\nversion = "1.0.0"\n[dependencies]\n',
 }
+RUNNERS = {"package.json": Runner.JEST, "Cargo.toml": Runner.CARGO}
 
 
 @pytest.mark.parametrize(
@@ -182,6 +185,18 @@ SHARED = {
         ("pyproject.toml", "[tool.ruff]", "[tool.pytest]\nminversion = '9'\n[tool.ruff]", False),
         ("pyproject.toml", "[tool.ruff]", '[tool."pytest"]\nx = 1\n[tool.ruff]', False),
         ("pyproject.toml", "[project]", "[project", False),
+        ("pyproject.toml", "80", "[" * 9999, False),
+        ("package.json", '"1"', '"2"', True),
+        ("package.json", "{}", '{"a": "1"}', True),
+        ("package.json", "jest", "true", False),
+        ("package.json", '"1"', '"1", "type": "module"', False),
+        ("package.json", '"1"', '"1", "babel": {"plugins": ["./forged"]}', False),
+        ("package.json", '"1"', "[" * 99999, False),
+        ("Cargo.toml", "1.0.0", "1.0.1", True),
+        ("Cargo.toml", "[dependencies]", "[dependencies]\na = '1'", True),
+        ("Cargo.toml", "[dependencies]", "build = 'forged.rs'\n[dependencies]", False),
+        ("Cargo.toml", "[dependencies]", "autotests = false\n[dependencies]", False),
+        ("Cargo.toml", "[dependencies]", "[lib]\nharness = false\n[dependencies]", False),
     ],
 )
 def test_a_change_of_a_shared_file_counts_where_it_leaves_what_is_about_tests(
@@ -190,9 +205,10 @@ def test_a_change_of_a_shared_file_counts_where_it_leaves_what_is_about_tests(
     before = SHARED[path].encode()
     after = SHARED[path].replace(old, new).encode("utf-8", "surrogateescape")
     for at in (path, f"sub/{path}"):
-        placed = guards(tree({}), [FileChange(at, before, after, "100644")])
+        placed = guards(tree({}), [FileChange(at, before, after, "100644")], (), RUNNERS.get(path, Runner.PYTEST))
         assert placed == (() if counts else (PlacedFile(at, before),))
-    assert guards(tree({}), [FileChange(path, None, after, "100644"), FileChange(f"a/{path}", before, None, "100644")])
+    gone = [FileChange(path, None, after, "100644"), FileChange(f"a/{path}", before, None, "100644")]
+    assert guards(tree({}), gone, (), RUNNERS.get(path, Runner.PYTEST))
 
 
 def test_the_driver_starts_from_the_files_that_it_was_told_alone(tmp_path: Path) -> None:

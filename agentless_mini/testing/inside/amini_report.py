@@ -71,20 +71,21 @@ def main() -> None:
 
             ctypes.CDLL(None).prctl(*NOT_DUMPABLE)
     record.take("begun", root=root)
+    held = {file: plain(os.path.join(root, file)) for group in plan["groups"] for file in group["files"]}
     spent, budget = 0.0, float(plan["budget"] or "inf")
     for number, group in enumerate(plan["groups"]):
         if spent >= budget:
             for file in group["files"]:
                 record.take("left", id=file)
             continue
-        spent += max(0.0, Run(plan, group, root, number).go(record) - plan["free"])
+        spent += max(0.0, Run(plan, group, root, number, held).go(record) - plan["free"])
     record.take("closed")
 
 
 class Run:
     """One process of a runner."""
 
-    def __init__(self, plan: Foreign, group: Foreign, root: str, number: int) -> None:
+    def __init__(self, plan: Foreign, group: Foreign, root: str, number: int, held: "dict[str, bytes]") -> None:
         """Look at what there is."""
         self.plan, self.group, self.root = plan, group, root
         self.cwd = os.path.join(root, group["cwd"])
@@ -93,6 +94,7 @@ class Run:
         self.folder = os.path.join(temporary, "amini-" + os.urandom(8).hex())
         os.mkdir(self.folder, 0o700)
         self.seed = f"{plan['seed']} {number}"
+        self.changed = [file for file in self.files if plain(os.path.join(root, file)) != held[file]]
         self.canaries = []  # type: list[list[str]]
         self.kept = {}  # type: dict[str, bytes | None]
 
@@ -108,11 +110,12 @@ class Run:
                     self.add_canaries(file)
             left = os.path.join(glob.escape(self.cwd), self.plan["left"]) if self.plan["left"] else ""
             for path in glob.glob(left, recursive=True) if left else ():
-                os.unlink(path)
+                with suppress(OSError):
+                    os.unlink(path)
             if self.files:
                 ended = self.start(parts)
             for number, path in enumerate(
-                [os.path.join(self.folder, "report"), *(sorted(glob.glob(left)) if left else ())]
+                [os.path.join(self.folder, "report"), *(sorted(glob.glob(left, recursive=True)) if left else ())]
             ):
                 parts[f"report{number}"] = plain(path)
         finally:
@@ -121,7 +124,7 @@ class Run:
         seconds = time.monotonic() - began
         record.take(
             "ran", files=self.files, wanted=self.group["files"], status=ended[0], hung=ended[1], cut=not whole,
-            seconds=round(seconds, 3), names=names, canaries=self.canaries,
+            seconds=round(seconds, 3), names=names, canaries=self.canaries, changed=self.changed,
         )  # fmt: skip
         shutil.rmtree(self.folder, ignore_errors=True)
         return seconds
@@ -178,6 +181,7 @@ class Run:
             wrong=right + 1 + draw % 7,
             package=package,
         )
+        self.canaries += [[file, passing, "pass"], [file, failing, "fail"]]
         if path not in self.kept:
             self.kept[path] = data or None
         try:
@@ -186,7 +190,6 @@ class Run:
                 opened.write(data + b"\n" + made.encode() if data else made.encode())
         except OSError:
             return
-        self.canaries += [[file, passing, "pass"], [file, failing, "fail"]]
 
     def start(self, parts: "dict[str, bytes]") -> "tuple[int, bool]":
         """Start the runner, see it to its end, and take what it prints."""
