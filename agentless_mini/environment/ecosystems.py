@@ -7,6 +7,7 @@ need it; where such a script fails, npm installs without them.
 
 import hashlib
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -96,17 +97,31 @@ def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
         return None
     found, names = _TABLE.get(root, Ecosystem()), _READ.get(root, ())
     said = {path: file.data for path, file in held.items() if path.rpartition("/")[2] in names}
-    commands = found.commands if root in said else ()
-    if root == "package.json" and re.search(rb'"(?:dev|peer)?[dD]ependencies"\s*:\s*\{\s*"', b"".join(said.values())):
-        locked = (command for name, command in _LOCKED.items() if name in said)
-        commands = (next(locked, f"npm install --no-package-lock {_NPM}"),)
-    if root == "composer.json" and not re.search(rb'"require(?:-dev)?"\s*:\s*\{\s*"', said.get(root, b"")):
-        commands = ()
+    below = sorted(path.rpartition("/")[0] for path in said if path.count("/") == 1 and path.endswith(f"/{root}"))
+    folders = [""] if root in said or not below else below
+    commands = tuple(
+        f"cd {shlex.quote(folder)} && {{ {command}; }}" if folder else command
+        for folder in folders
+        for command in _commands(root, folder, said)
+    )
     total = hashlib.sha256(f"{VERSION} {runner} {commands}".encode())
     for path, data in sorted(said.items()):
         total.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
     image = found.image.replace("{version}", _version(root, said))
     return Ecosystem(commands, found.hosts, found.variables, image, total.hexdigest())
+
+
+def _commands(root: str, folder: str, said: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Return the commands of a project in a folder; packages of npm may be those of folders below it too."""
+    above = f"{folder}/" if folder else ""
+    if root == "package.json":
+        texts = b"".join(data for path, data in said.items() if path.startswith(above))
+        locked = (command for name, command in _LOCKED.items() if above + name in said)
+        needs = re.search(rb'"(?:dev|peer)?[dD]ependencies"\s*:\s*\{\s*"', texts)
+        return (next(locked, f"npm install --no-package-lock {_NPM}"),) if needs else ()
+    if root == "composer.json" and not re.search(rb'"require(?:-dev)?"\s*:\s*\{\s*"', said.get(above + root, b"")):
+        return ()
+    return _TABLE.get(root, Ecosystem()).commands if above + root in said else ()
 
 
 def _version(root: str, said: Mapping[str, bytes]) -> str:

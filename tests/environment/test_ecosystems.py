@@ -39,6 +39,16 @@ def test_the_lock_file_tells_the_package_manager() -> None:
     assert ecosystem_of(tree(package), Runner.PYTEST) is None
 
 
+def test_packages_of_a_project_below_the_top_are_had_there() -> None:
+    package = {"web app/package.json": '{"devDependencies": {"jest": "1"}}', "web app/package-lock.json": "{}"}
+    (command,) = commands(package)
+    assert command.startswith("cd 'web app' && { npm ci")
+    assert command.endswith("; }")
+    below = {"a/go.mod": "module a\n", "b/go.mod": "module b\n", "b/testdata/c/go.mod": "module c\n"}
+    fetched = [command.split(" &&")[0] for command in commands(below, Runner.GO)]
+    assert fetched == ["cd a", "cd a", "cd b", "cd b"]
+
+
 def test_the_image_is_that_of_the_version_that_the_project_names() -> None:
     def image(files: dict[str, str], runner: Runner) -> str:
         found = ecosystem_of(tree(files), runner)
