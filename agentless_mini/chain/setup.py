@@ -154,10 +154,10 @@ class _Trying:
 
     async def _nearest(self) -> tuple[str, ...]:
         issue, snapshot = self.subject.issue, self.subject.snapshot
-        likely = self.subject.survey.ranked[:LIKELIEST]
-        of = (*known_by(issue, snapshot), "setup", *likely)
-        found = await self.session.derive("related tests", of, lambda: related_tests(snapshot, likely, issue))
-        return tuple(path for path in found if runs_here(path, self.opening.harness.runner))[:NEAREST]
+        likely, runner = self.subject.survey.ranked[:LIKELIEST], self.opening.harness.runner
+        of = (*known_by(issue, snapshot), "setup", runner.value, *likely)
+        found = await self.session.derive("related tests", of, lambda: related_tests(snapshot, likely, issue, runner))
+        return tuple(path for path in found if runs_here(path, runner))[:NEAREST]
 
     async def _standing(self, command: str, nearest: Sequence[str]) -> Collected | None:
         """Build an answer and run the nearest tests there; None where it cannot be built, which is recorded."""

@@ -14,7 +14,7 @@ TAX = text_file("tests/test_tax.py", "from shop.tax import RATE\n\n\ndef test_ra
 def chosen(*files: SourceFile, issue: Issue = ISSUE, runner: Runner = Runner.PYTEST) -> list[str]:
     snapshot = shop(*files)
     held = snapshot.by_path()
-    likely = [held[path] for path in style_examples(issue, snapshot, survey(issue, snapshot))]
+    likely = [held[path] for path in style_examples(issue, snapshot, survey(issue, snapshot), runner)]
     first = first_with_tests(likely, runner)
     assert first is None or first in likely
     return [first.path] if first else []
@@ -36,6 +36,12 @@ def test_files_without_tests_for_the_runner_are_passed_over() -> None:
     assert chosen(CART, runner=Runner.UNITTEST) == []
     assert chosen(text_file("tests/conftest.py", "def test_total(): ...\n")) == []
     assert chosen() == []
+
+
+def test_in_another_language_it_is_of_that() -> None:
+    script = text_file("web/cart.test.js", "test('total of a cart', () => {});\n")
+    assert chosen(CART, script, runner=Runner.JEST) == [script.path]
+    assert chosen(CART, script) == [CART.path]
 
 
 PLACES = ("tests/test_total.py", "tests/gis_tests/cart/tests.py", "tests/cart/tests.py", "docs/tests/x/test_a.py")
