@@ -99,7 +99,9 @@ ROWS: Mapping[Runner, RunnerRow] = {
          "--reporters=default", "--passWithNoTests", "--runTestsByPath", "{files}"),
         "jest", _CALLS, _HAS_NODE, Group.ALL,
         new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
-        reads=_CONFIGURES.format(r"jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|babel\.config[^/]*|tsconfig[^/]*"),
+        reads=_CONFIGURES.format(
+            r"jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|\.babelrc[^/]*|babel\.config[^/]*|\.swcrc|tsconfig[^/]*"
+        ),
         canary=(("", "{{ const aminiTest = test, aminiExpect = expect; " + _EXPECT + " }}"),),
         free=4.0, env=_SCRIPT_ENV,
     ),
@@ -141,7 +143,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
         ("cargo", "test", "--offline", "--color", "never", "--test", "{stems}"), "cargo", r"#\[(?:\w+::)*test\b",
         ("cargo", "--version"),
         new="amini_{digest}.rs", folder="tests", fences=("rust", "rs"),
-        reads=r"(?:.*/)?(?:Cargo\.toml|\.cargo/.*|build\.rs)",
+        reads=r"(?:.*/)?(?:Cargo\.toml|\.cargo/.*|build\.rs|rust-toolchain[^/]*)",
         canary=(
             ("", "#[test]\nfn {name}() {{\n    assert_eq!(" + _SUM + ", {right});\n}}\n\n"
              "#[test]\nfn {other}() {{\n    assert_eq!(" + _SUM + ", {wrong});\n}}\n"),
@@ -172,7 +174,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
         ("rspec", "--format", "json", "--out", "{report}", "{files}"), "rspec",
         r"\b(?:it|specify|example)\b", ("ruby", "--version"),
         new="amini_{digest}_spec.rb", folder="spec", fences=("ruby", "rb"),
-        reads=r"(?:.*/)?(?:\.rspec|spec_helper\.rb|rails_helper\.rb|\.bundle/.*)",
+        reads=r"(?:.*/)?(?:\.rspec[^/]*|spec_helper\.rb|rails_helper\.rb|\.bundle/.*)",
         canary=(
             ("", "\nRSpec.describe('{name}') {{ it('holds') {{ expect(" + _SUM + ").to eq {right} }} }}\n"
              "RSpec.describe('{other}') {{ it('holds') {{ expect(" + _SUM + ").to eq {wrong} }} }}\n"),

@@ -211,6 +211,27 @@ def test_a_change_of_a_shared_file_counts_where_it_leaves_what_is_about_tests(
     assert guards(tree({}), gone, (), RUNNERS.get(path, Runner.PYTEST))
 
 
+@pytest.mark.parametrize(
+    ("runner", "path"),
+    [
+        (Runner.JEST, ".babelrc.js"),
+        (Runner.JEST, "web/.swcrc"),
+        (Runner.JEST, "jest.config.ts"),
+        (Runner.VITEST, "vitest.workspace.ts"),
+        (Runner.MOCHA, ".mocharc.cjs"),
+        (Runner.GO, "go.work"),
+        (Runner.CARGO, "rust-toolchain.toml"),
+        (Runner.CARGO, "build.rs"),
+        (Runner.RSPEC, ".rspec-local"),
+        (Runner.PHPUNIT, "phpunit.xml"),
+    ],
+)
+def test_what_a_runner_reads_is_not_a_patchs(runner: Runner, path: str) -> None:
+    added = FileChange(path, None, b"", "100644")
+    assert guards(tree({}), [added], (), runner) == (PlacedFile(path, None),)
+    assert guards(tree({}), [added]) == ()
+
+
 def test_the_driver_starts_from_the_files_that_it_was_told_alone(tmp_path: Path) -> None:
     case = Case("tests/test_a.py::test_a", Origin.REGRESSION)
     (task,) = Planner(harness_of(tree(OLD)), sys.executable, 5.0, 10**6).together([case])
