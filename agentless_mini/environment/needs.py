@@ -42,7 +42,7 @@ _COMPILED = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".pyx", ".pxd", ".pxi", 
 _NO_MEMBERS = frozenset(
     {"test", "tests", "testing", "example", "examples", "docs", "doc", "fixtures", "testdata", "data", "templates"}
 )
-_MOST_MEMBERS, _MOST_MISSED = 32, 200
+_FEW_MEMBERS, _MOST_MEMBERS, _MOST_MISSED = 8, 32, 200
 # Modules whose distribution has another name; it counts only where a file of the project mentions it.
 _KNOWN = {
     "yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image", "bs4": "beautifulsoup4",
@@ -96,8 +96,8 @@ class Needs:
         return bool(self.ways or self.members)
 
 
-def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
-    """Read the needs off a tree."""
+def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = ()) -> Needs:
+    """Read the needs off a tree, in which the paths `near` matter, the first ones most."""
     texts = _texts(snapshot.files)
     declared = _declared(texts, "")
     projects = {
@@ -106,6 +106,7 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     layout = Layout(texts, frozenset(projects - {"."}), declared, frozenset(_known(snapshot.files, texts)))
     best, *others = [*ranked(layout), Listing()][:-1] or [Listing()]
     members = _members(texts, declared, projects - {"."}, _named((best, *others), texts))
+    members = _nearest(members, near, texts)
     ways, also, lists = _ways(layout, best, others, members)
     locked = next((lines for path in LOCKS if (lines := read_lock(texts.get(path, "")))), ())
     listed = [text for name in best.extras for text in declared.extras.get(name, ())]
@@ -181,7 +182,33 @@ def _members(texts: Mapping[str, str], declared: Declared, projects: set[str], n
         return [path for path in below if path in named]
     likely = [path for path in below if path.count("/") <= 2 and not _NO_MEMBERS & set(path.split("/"))]
     found = [path for path in likely if _declared(texts, f"{path}/").project]
-    return [path for path in found if not any(path.startswith(f"{above}/") for above in found)][:_MOST_MEMBERS]
+    return [path for path in found if not any(path.startswith(f"{above}/") for above in found)]
+
+
+def _nearest(members: list[str], near: Iterable[str], texts: Mapping[str, str]) -> list[str]:
+    """Return the members to be installed: all where they are few, else those that paths lie in, with what these need.
+
+    Few are installed together for whatever issue, so that all issues share one environment.
+    """
+    if len(members) <= _FEW_MEMBERS:
+        return members
+    folders = {path: [path[:at] for at, letter in enumerate(f"{path}/") if letter == "/"][::-1] for path in near}
+    known = set(members)
+    holding = (next((one for one in above if one in known), "") for above in folders.values())
+    wanted = list(dict.fromkeys(filter(None, holding)))[:_FEW_MEMBERS]
+    found = {member: _declared(texts, f"{member}/") for member in members}
+    owners = {normal(one.name): member for member, one in found.items() if one.name}
+    for member in wanted:  # it grows by what they need
+        needed = (owners.get(named(text), member) for text in _required(found[member]))
+        wanted += [one for one in dict.fromkeys(needed) if one not in wanted]
+    kept = wanted[:_MOST_MEMBERS] or members[:_MOST_MEMBERS]
+    return [member for member in members if member in kept]
+
+
+def _required(one: Declared) -> Iterator[str]:
+    """Yield what a member requires to run, and by its extras and groups for tests."""
+    yield from one.dependencies
+    yield from (text for name in TEST_NAMES for of in (one.extras, one.groups) for text in of.get(name, ()))
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -212,7 +239,7 @@ def _ways(
     """
     declared, lists = layout.declared, [tuple(source.arguments) for source in others if source.arguments]
     folders = list(best.folders)
-    for member in members[:_MOST_MEMBERS]:
+    for member in members:
         inner = ranked(Layout(_below(layout.texts, member), frozenset(), _declared(layout.texts, f"{member}/")))
         extras = f"[{','.join(inner[0].extras)}]" if inner and inner[0].extras else ""
         folders.append(f"{member}{extras}")
@@ -229,11 +256,8 @@ def _ways(
 def _of_members(texts: Mapping[str, str], members: Iterable[str]) -> list[str]:
     """Return what members require that is no member: to run, and by their extras and groups for tests."""
     found = [_declared(texts, f"{member}/") for member in members]
-    own, listed = {normal(one.name) for one in found}, list[str]()
-    for one in found:
-        tests = (text for name in TEST_NAMES for of in (one.extras, one.groups) for text in of.get(name, ()))
-        listed += [text for text in (*one.dependencies, *tests) if named(text) not in own]
-    return listed
+    own = {normal(one.name) for one in found}
+    return [text for one in found for text in _required(one) if named(text) not in own]
 
 
 def _below(texts: Mapping[str, str], member: str) -> dict[str, str]:

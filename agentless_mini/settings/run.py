@@ -176,6 +176,8 @@ class SandboxSettings(Section):
     """A Docker image that has all that the tests need, instead of one that is built."""
     setup: Annotated[str, Flag(metavar="CMD")] = ""
     """A shell command that installs what the tests need, run in the tree, instead of what its files declare."""
+    members: tuple[str, ...] = ()
+    """Folders or files in a monorepo whose projects are installed; by default those nearest to the issue."""
     test_command: Annotated[str, Flag(("--test-cmd",), "CMD")] = ""
     """The command that runs tests, where `{tests}` (or else its end) is the place for their paths."""
     base_image: str = "python:{version}-slim"

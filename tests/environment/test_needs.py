@@ -131,6 +131,26 @@ def test_members_of_a_workspace_and_of_a_monorepo_are_installed() -> None:
     )
 
 
+def test_of_many_members_those_are_installed_that_the_issue_is_near_with_what_they_need() -> None:
+    files = {f"libs/m{at:02}/pyproject.toml": f'[project]\nname = "m-{at}"\n' for at in range(40)}
+    files["libs/m35/pyproject.toml"] += 'dependencies = ["M.7>=1", "elsewhere"]\n'
+    files["libs/m38/pyproject.toml"] += '[dependency-groups]\ntest = ["m-9"]\n'
+
+    def members(*near: str) -> list[str]:
+        return [words[1].removeprefix("./libs/") for words in needs_of(tree(files), Runner.PYTEST, near).members]
+
+    assert members("README.md", "libs/m38/a/b.py", "libs/m38/c.py", "libs/m35") == ["m07", "m09", "m35", "m38"]
+    assert members("libs/m35/x.py", "libs/m38/y.py") == members("libs/m38/y.py", "libs/m35/x.py")
+    assert members(*(f"libs/m{at:02}/x.py" for at in range(39, 0, -1))) == [
+        "m07",
+        "m09",
+        *(f"m{at}" for at in range(32, 40)),
+    ]
+    assert len(members()) == len(members("README.md")) == 32
+    few = dict(list(files.items())[:8])
+    assert len(needs_of(tree(few), Runner.PYTEST, ["libs/m01/x.py"]).members) == 8
+
+
 def test_the_members_that_a_list_names_are_all_that_is_installed() -> None:
     member = '[project]\nname = "%s"\n'
     files = {f"{path}/pyproject.toml": member % path for path in ("main", "worker", "www/grid")}
