@@ -11,6 +11,7 @@ import os
 import stat
 import tarfile
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def build_job(
     needs, settings = work.needs, work.settings
     plan = {
         "setup": settings.setup,
+        "system": work.system() if make else (),
         "until": work.until,
         "seconds": settings.build_seconds,
         "python": python,
@@ -116,6 +118,7 @@ def build_job(
         **dict(work.index.variables(here=not make)),
         **told,
         "GIT_TERMINAL_PROMPT": "0",
+        **_of_git(work.mirrors()),
         "UV_PYTHON_DOWNLOADS": "never",
     }
     step = Step(
@@ -134,6 +137,14 @@ def build_job(
         result=OVERLAY_LIMIT + 8 * MIB,
     )
     return Job(Environment(base.identity, base.python, BoxUser.ROOT), tree, files, (step,), limits)
+
+
+def _of_git(mirrors: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the variables by which git takes mirrors."""
+    told = {"GIT_CONFIG_COUNT": str(len(mirrors))} if mirrors else {}
+    for at, (base, address) in enumerate(mirrors):
+        told |= {f"GIT_CONFIG_KEY_{at}": f"url.{address}.insteadOf", f"GIT_CONFIG_VALUE_{at}": base}
+    return told
 
 
 class _Report(pydantic.BaseModel):

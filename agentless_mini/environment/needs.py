@@ -29,16 +29,26 @@ from agentless_mini.environment.declared import (
     read_setup_py,
 )
 from agentless_mini.environment.machine import PythonRequirement
-from agentless_mini.environment.sources import CONDA, SIZE_LIMIT, TEST_NAMES, Layout, Listing, ranked
+from agentless_mini.environment.sources import (
+    CONDA,
+    SIZE_LIMIT,
+    TEST_NAMES,
+    TOLD,
+    Layout,
+    Listing,
+    ranked,
+    system_packages,
+)
 from agentless_mini.errors import printable
 
-VERSION = "4"
+VERSION = "5"
 _CONFIGURATION = frozenset(
     {"pyproject.toml", "setup.cfg", "setup.py", "hatch.toml", "tox.ini", "tox.toml", "noxfile.py", "Makefile"}
     | {"pytest.ini", ".python-version", "MANIFEST.in", *LOCKS}
 )
 _LISTS = (".txt", ".in", ".pip")
 _COMPILED = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".pyx", ".pxd", ".pxi", ".f", ".f90", ".rs", ".toml", ".build")
+_OF_GIT = re.compile(r"\bgit\+(?:https?|ssh|git)://|\bgit\s*=\s*\"")
 _NO_MEMBERS = frozenset(
     {"test", "tests", "testing", "example", "examples", "docs", "doc", "fixtures", "testdata", "data", "templates"}
 )
@@ -70,7 +80,8 @@ class Needs:
     version of an index, of the best. `locked` are the versions of its lock file. `modules` are those that its tests
     import, each with the number of files that do and the distribution that is to bring it, "" where the project names
     none. `variables` are for a second try. `packages` are the top-level packages of the tree. `module` is what must be
-    importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on.
+    importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on;
+    `system` are packages of Debian, which an image gets beside that.
     """
 
     python: PythonRequirement
@@ -89,6 +100,7 @@ class Needs:
     notes: tuple[str, ...] = ()
     rust: bool = False
     names: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
 
     @property
     def project(self) -> bool:
@@ -96,14 +108,17 @@ class Needs:
         return bool(self.ways or self.members)
 
 
-def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = ()) -> Needs:
-    """Read the needs off a tree, in which the paths `near` matter, the first ones most."""
+def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = (), git: tuple[str, ...] = ()) -> Needs:
+    """Read the needs off a tree, in which the paths `near` matter, the first ones most.
+
+    `git` is where the addresses begin that a build reaches by git; requirements of others are left out.
+    """
     texts = _texts(snapshot.files)
     declared = _declared(texts, "")
     projects = {
         posixpath.dirname(path) or "." for path in texts if posixpath.basename(path) in {"setup.py", "pyproject.toml"}
     }
-    layout = Layout(texts, frozenset(projects - {"."}), declared, frozenset(_known(snapshot.files, texts)))
+    layout = Layout(texts, frozenset(projects - {"."}), declared, frozenset(_known(snapshot.files, texts)), git)
     best, *others = [*ranked(layout), Listing()][:-1] or [Listing()]
     members = _members(texts, declared, projects - {"."}, _named((best, *others), texts))
     members = _nearest(members, near, texts)
@@ -130,8 +145,20 @@ def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = ()) -> Ne
         _left_out(once(entry for source in (best, *others) for entry in source.left_out)),
         any(file.path.rpartition("/")[2] == "Cargo.toml" for file in snapshot.files),
         once(filter(None, (normal(_declared(texts, path).name) for path in ("", *(f"{one}/" for one in members))))),
+        once((*_tools(snapshot.files, texts), *system_packages(texts))),
     )
     return _with_digest(needs, snapshot.files, texts, runner)
+
+
+def _tools(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[str]:
+    """Yield the packages of Debian with which the project is fetched and compiled: git, compilers."""
+    if any(_OF_GIT.search(text) for path, text in texts.items() if path not in LOCKS):
+        yield "git"
+    kept = (file.path for file in files if not _NO_MEMBERS & set(file.path.lower().split("/")))
+    ends = {posixpath.splitext(path)[1] for path in kept}
+    for package, of in (("build-essential", _COMPILED[:-2]), ("gfortran", (".f", ".f90")), ("cargo", (".rs",))):
+        if ends & set(of):
+            yield package
 
 
 def _left_out(entries: Iterable[str]) -> tuple[str, ...]:
@@ -149,6 +176,7 @@ def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
         name = file.path.rpartition("/")[2]
         is_list = name.endswith(_LISTS) and file.path.count("/") <= 3
         is_ci = file.path.startswith(".github/workflows/") or file.path == ".gitlab-ci.yml"
+        is_ci = is_ci or TOLD.fullmatch(file.path) is not None
         may = name in _CONFIGURATION or is_list or is_ci or CONDA.fullmatch(file.path) is not None
         return file.kind is FileKind.TEXT and may and (len(file.data) <= SIZE_LIMIT or name in LOCKS)
 
@@ -240,7 +268,9 @@ def _ways(
     declared, lists = layout.declared, [tuple(source.arguments) for source in others if source.arguments]
     folders = list(best.folders)
     for member in members:
-        inner = ranked(Layout(_below(layout.texts, member), frozenset(), _declared(layout.texts, f"{member}/")))
+        inner = ranked(
+            Layout(_below(layout.texts, member), frozenset(), _declared(layout.texts, f"{member}/"), git=layout.git)
+        )
         extras = f"[{','.join(inner[0].extras)}]" if inner and inner[0].extras else ""
         folders.append(f"{member}{extras}")
         lists += [_moved(tuple(inner[0].arguments), member)] if inner and inner[0].arguments else []

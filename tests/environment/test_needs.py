@@ -160,6 +160,46 @@ def test_the_members_that_a_list_names_are_all_that_is_installed() -> None:
     assert (found.members, found.alone) == ((("-e", "./main"), ("-e", "./worker")), ("x",))
 
 
+def test_requirements_of_git_are_taken_where_git_reaches_them_and_left_out_elsewhere() -> None:
+    tox = "[testenv]\ndeps =\n    -e git+https://git.host/a/one#egg=one\n    two @ git+https://git.host/a/two@v1\n"
+    files = {"tox.ini": f"{tox}    git+https://other.host/three\n"}
+    assert needs_of(tree(files), Runner.PYTEST).best == ()
+    found = needs_of(tree(files), Runner.PYTEST, git=("https://git.host/",))
+    assert found.best == ("git+https://git.host/a/one#egg=one", "two @ git+https://git.host/a/two@v1")
+    assert (found.simple, found.system) == ((), ("git",))
+    assert found.notes == ("A requirement outside of the repository is left out: git+https://other.host/three",)
+
+
+def test_packages_of_the_system_are_those_that_the_tests_of_ci_install_and_compilers() -> None:
+    steps = (
+        "sudo apt-get -y update && sudo apt-get install -y libxml2-dev \\\n  texlive $MORE redis # not this\n pytest\n"
+    )
+    files = {
+        ".github/workflows/ci.yml": f"run: |\n  {steps}",
+        ".github/workflows/docs.yml": "run: apt-get install graphviz; tox -e docs",
+        "Dockerfile": "RUN apt install --yes libxml2-dev python3-dev curl=1.* libpq-dev\n",
+        "thing/part.c": "",
+        "docs/x.rs": "",
+    }
+    assert needs_of(tree(files), Runner.PYTEST).system == ("build-essential", "libxml2-dev", "redis", "libpq-dev")
+    plain = needs(requirements__txt="x")
+    assert (plain.system, needs_of(tree({"a.c": "", "b.f90": "", "c.rs": ""}), Runner.PYTEST).system) == (
+        (),
+        ("build-essential", "gfortran", "cargo"),
+    )
+
+
+def test_a_dockerfile_and_words_for_contributors_count_where_nothing_else_says_anything() -> None:
+    declared = '[project]\nname = "a"\n[project.optional-dependencies]\nhacking = []\n'
+    files = {"pyproject.toml": declared, "CONTRIBUTING.md": "First `pip install -e .[hacking]`, then `pytest`.\n"}
+    assert needs_of(tree(files), Runner.PYTEST).ways[0] == ("-e", ".[hacking]")
+    files |= {"Dockerfile": "RUN pip install -r more/all.txt\n", "more/all.txt": "x\n"}
+    assert needs_of(tree(files), Runner.PYTEST).best == ("-r", "more/all.txt")
+    files |= {"requirements/test.txt": "y\n"}
+    found = needs_of(tree(files), Runner.PYTEST)
+    assert (found.best, found.others) == (("-r", "requirements/test.txt"), ())
+
+
 @pytest.mark.parametrize("path", ["uv.lock", "poetry.lock", "pdm.lock", "pylock.toml"])
 def test_versions_of_a_lock_file(path: str) -> None:
     key = "packages" if path == "pylock.toml" else "package"
