@@ -199,7 +199,7 @@ async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:
     from agentless_mini.environment.opening import foresee
     from agentless_mini.testing import harness_of
 
-    return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command).runner)
+    return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command, settings.test_report).runner)
 
 
 def opening_of(
@@ -218,7 +218,7 @@ def opening_of(
         return NoBoxes("No test was run because of --sandbox none.")
     from agentless_mini.testing import harness_of
 
-    harness = harness_of(snapshot, settings.test_command)
+    harness = harness_of(snapshot, settings.test_command, settings.test_report)
     is_said = bool(settings.setup or settings.image) or settings.kind is SandboxKind.UNSAFE
 
     def near(paths: tuple[str, ...]) -> Opening:
@@ -250,7 +250,7 @@ async def open_boxes(
     from agentless_mini.environment.work import EnvironmentRequest, Unavailable
     from agentless_mini.testing import guards, harness_of
 
-    harness, contents = harness_of(snapshot, settings.test_command), repository.contents()
+    harness, contents = harness_of(snapshot, settings.test_command, settings.test_report), repository.contents()
     guarding = None
     if proposed:
         settings, guarding = settings.model_copy(update={"setup": proposed}), partial(guards, snapshot)

@@ -51,6 +51,7 @@ HOMES = {
     "git": {"repository", "commands"},
     "docker": {"sandbox", "environment", "evaluation"},
     "unidiff": {"evaluation"},
+    "junitparser": {"testing"},
     "tree_sitter": {"edits"},
     "tree_sitter_language_pack": {"edits"},
     "pyflakes": {"edits"},
@@ -213,6 +214,7 @@ ENVIRONMENT_PASSED_ON = {
     "repository/gitcommand.py",
     "sandbox/inside/runner.py",
     "testing/inside/amini_record.py",
+    "testing/inside/amini_report.py",
     "testing/inside/amini_run.py",
 }
 
@@ -226,7 +228,7 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 43_650, "files": 197, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "lines": 45_280, "files": 204, "packages_at_the_top": 14, "modules_at_the_top": 5,
     "class_names_of_two_meanings": 9, "most_parameters": 8, "modules_imported_by_settings": 11,
 }  # fmt: skip
 

@@ -27,6 +27,7 @@ from agentless_mini.domain import (
     Snapshot,
     SourceFile,
 )
+from agentless_mini.domain.runners import ROWS
 from agentless_mini.edits import KNOWN, Marks, answer_text
 from agentless_mini.edits.paths import TakenNames
 from agentless_mini.edits.sources import parse_python
@@ -59,7 +60,8 @@ def first_with_tests(files: Sequence[SourceFile], runner: Runner) -> SourceFile 
     """
     for file in files:
         in_app = file.path.startswith("tests/") and file.path.count("/") > 1
-        if (runner is not Runner.DJANGO or in_app) and runs_here(file.path, runner) and holds_test(file.data, runner):
+        here = (runner is not Runner.DJANGO or in_app) and runs_here(file.path, runner)
+        if here and (runner in ROWS or holds_test(file.data, runner)):
             return file
     return None
 
@@ -79,13 +81,14 @@ _Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def read_test(
-    completion: Completion, folder: str, taken: TakenNames, runner: Runner, marks: Marks = KNOWN
+    completion: Completion, folder: str, taken: TakenNames, runner: Runner, marks: Marks = KNOWN, example: str = ""
 ) -> Case | Rejected:
     """Return the test file that a completion holds, with one vote, or why it holds none.
 
     It is the last fenced block that parses as Python and holds a test for the runner. An answer without any fence is
     such a block itself. It is put in `folder` ("" is the top of the tree), by a name that is not taken and made of its
     normal form: tests that differ in comments, docstrings and formatting alone are one test.
+    For a runner of another language the block is of that, and the name like that of the path `example`.
     """
     if completion.finish is Finish.LENGTH:
         return Rejected(Reason.TRUNCATED, "the test was cut off by the token limit")
@@ -94,6 +97,8 @@ def read_test(
     text = answer_text(completion.text, marks)
     if isinstance(text, Rejected):
         return text
+    if runner in ROWS:
+        return _of_other(text, folder, taken, runner, example)
     problem, has_python = "", False
     for block in itertools.islice(_blocks(text.split("\n")), MOST_TRIES):
         data = block.encode("utf-8", "surrogatepass")  # what is no Unicode does not parse
@@ -109,21 +114,49 @@ def read_test(
     return Rejected(Reason.NO_TEST, f"no block of the answer holds a test for {runner.value}")
 
 
-def _blocks(lines: list[str]) -> Iterator[str]:
-    """Yield what may be the blocks of Python, the last first.
+def _of_other(text: str, folder: str, taken: TakenNames, runner: Runner, example: str) -> Case | Rejected:
+    """Return the last block that holds a test for a runner of another language."""
+    row = ROWS[runner]
+    infos = re.compile(rf"(?:(?:{'|'.join(row.fences)})\b.*)?", re.IGNORECASE)
+    found = (block for block in _blocks(text.split("\n"), infos) if re.search(row.holds, block))
+    block = next(itertools.islice(found, MOST_TRIES), "")
+    if not block:
+        return Rejected(Reason.NO_TEST, f"no block of the answer holds a test for {runner.value}")
+    digest = hashlib.sha256("".join(block.split()).encode("utf-8", "surrogatepass")).hexdigest()
+    found_tail = re.search(r"([._-](?:test|spec)s?)?(\.\w+)$", example)
+    tail = f"{found_tail[1] or '.test'}{found_tail[2]}" if found_tail else ".test.js"
+    names = (row.new.format(digest=digest[:digits], tail=tail) for digits in NAME_DIGITS)
+    name = _free([f"{folder}/{name}".lstrip("/") for name in names], taken)
+    if isinstance(name, Rejected):
+        return name
+    block = re.sub(r"^func (Test\w+)\(", rf"func \1_{digest[: NAME_DIGITS[0]]}(", block, flags=re.MULTILINE)
+    if row.new[0].isupper() and (old := re.search(r"\bclass (\w+)", block)):  # a file is called as its class is
+        block = re.sub(rf"\b{old[1]}\b", name.rpartition("/")[2].partition(".")[0], block)
+    return Case(name, Origin.GENERATED, name, block.encode("utf-8", "surrogatepass"))
+
+
+def _free(names: Sequence[str], taken: TakenNames) -> str | Rejected:
+    """Return the first name that is free, else why that of the first is not."""
+    refusals = {name: taken.refusal(name) for name in names}
+    free = next((name for name, refusal in refusals.items() if refusal is None), "")
+    return free or next(refusal for refusal in refusals.values() if refusal is not None)
+
+
+def _blocks(lines: list[str], infos: re.Pattern[str] = _PYTHON_INFO) -> Iterator[str]:
+    """Yield what may be the blocks of Python, or of what `infos` says, the last first.
 
     A docstring may hold fences too, so every fence may open a block, and every later one like it may close that: the
     nearest is tried first. One that nothing closes goes on to the end.
     """
     read = enumerate(_FENCE.fullmatch(line.strip(" \t")) for line in lines)
     fences = [(number, match[1], match[2]) for number, match in read if match]
-    if not fences:
+    if not fences and infos is _PYTHON_INFO:
         text = "\n".join(lines) + "\n"
         if not isinstance(_parsed(text.encode("utf-8", "surrogatepass")), str):  # prose is no broken Python
             yield text
     fences = fences[-MOST_FENCES:]
     for place, (first, mark, info) in reversed(list(enumerate(fences))):
-        if _PYTHON_INFO.fullmatch(info):
+        if infos.fullmatch(info):
             closing = [line for line, other, said in fences[place + 1 :] if not said and other.startswith(mark)]
             for end in closing or [len(lines)]:
                 if any(line.strip() for line in lines[first + 1 : end]):
@@ -139,12 +172,8 @@ def _placed(data: bytes, tree: ast.Module, folder: str, taken: TakenNames) -> Ca
     except RecursionError:  # an expression of a thousand terms is valid all the same
         normal = data
     digest = hashlib.sha256(normal).hexdigest()
-    names = [f"{folder}/{PREFIX}{digest[:digits]}.py".lstrip("/") for digits in NAME_DIGITS]
-    refusals = [taken.refusal(name) for name in names]
-    for name, refusal in zip(names, refusals, strict=True):
-        if refusal is None:
-            return Case(name, Origin.GENERATED, name, data)
-    return next(refusal for refusal in refusals if refusal is not None)
+    name = _free([f"{folder}/{PREFIX}{digest[:digits]}.py".lstrip("/") for digits in NAME_DIGITS], taken)
+    return name if isinstance(name, Rejected) else Case(name, Origin.GENERATED, name, data)
 
 
 def holds_test(data: bytes, runner: Runner) -> bool:
@@ -202,6 +231,12 @@ _MISSING = re.compile(
     r"has no attribute '(\w+)'|unexpected keyword argument '(\w+)'"
     r"|missing \d+ required [\w -]{1,40}arguments?: '(\w+)'|attribute '(\w+)' of|property '(\w+)' of"
 )
+# The same in other languages, of what is called, imported or compiled.
+_LACKS = re.compile(
+    r"(\w+) is not (?:a function|defined|a constructor)|undefined: (?:\w+\.)?(\w+)|undefined (?:local variable or )?"
+    r"method [`'](\w+)|(?:cannot find|no) [\w, ]{1,40}`(\w+)`|Cannot find (?:module|package) '([^']+)'"
+    r"|Call to undefined (?:function|method) ([\w:\\]+)|has no field or method (\w+)|symbol: +\w+ (\w+)"
+)
 _WRONG_CALL = re.compile(r"takes .{0,80}arguments?\b")
 _VARIES = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?|'[^']{0,500}'|\"[^\"]{0,500}\"|<[^<>]{0,500}>")
 _MOST_SIGNATURE = 300
@@ -224,6 +259,8 @@ def symptom(result: CaseResult, case: Case, issue: Issue, runner: Runner) -> str
     if runner is Runner.COMMAND and result.outcome is Outcome.FAIL:
         return runner.value
     fault = result.fault
+    if not runner.is_python and runner is not Runner.COMMAND:
+        return _symptom_of_other(result.outcome, fault or Fault("", runner.value), issue)
     if fault is None or not fault.kind:
         return Rejected(Reason.OTHER_FAULT, "it does not end by an exception")
     if not fault.path or fault.path == case.path or is_test_path(fault.path):
@@ -233,6 +270,19 @@ def symptom(result: CaseResult, case: Case, issue: Issue, runner: Runner) -> str
     is_its_own = is_its_own or (fault.kind in _NO_NETWORK and not _says(issue, fault.kind))
     if is_its_own or _OF_PYTEST.match(fault.message):
         return Rejected(Reason.OTHER_FAULT, described(fault))
+    return _signature(fault)
+
+
+def _symptom_of_other(outcome: Outcome, fault: Fault, issue: Issue) -> str | Rejected:
+    """Return what a failure in another language looks like: one for a lack counts only if the issue names that."""
+    lacks = [name for names in _LACKS.findall(fault.message) for name in names if name]
+    is_its_own = bool(lacks) or outcome is Outcome.ERROR or fault.kind in {*_OWN_FAULTS, "ReferenceError"}
+    if is_its_own and not any(_says(issue, name) for name in lacks):
+        return Rejected(Reason.OTHER_FAULT, described(fault))
+    return _signature(fault)
+
+
+def _signature(fault: Fault) -> str:
     return printable(f"{fault.kind}: {' '.join(_VARIES.sub('_', fault.message).split())}"[:_MOST_SIGNATURE])
 
 

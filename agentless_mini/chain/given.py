@@ -60,9 +60,9 @@ def own_cases(given: GivenTests, snapshot: Snapshot, runner: Runner | None) -> t
 def named_cases(issue: Issue, snapshot: Snapshot, runner: Runner) -> tuple[Case, ...]:
     """Return the tests that the issue names, those with a path first, in order of mention; none where there are many.
 
-    There is none for a runner that knows nothing of what is in a file.
+    There is none for a runner of another language, or that knows nothing of what is in a file.
     """
-    if runner is Runner.COMMAND:
+    if not runner.is_python:
         return ()
     files = {
         file.path: file

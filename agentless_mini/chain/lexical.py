@@ -14,6 +14,7 @@ from itertools import filterfalse, takewhile
 from typing import NamedTuple
 
 from agentless_mini.domain import FileKind, Issue, PastCommit, Runner, Snapshot, SourceFile
+from agentless_mini.domain.runners import TESTS
 
 # Okapi BM25's usual constants.
 SATURATION = 1.2
@@ -171,11 +172,14 @@ def is_test_file(file: SourceFile) -> bool:
 def runs_here(path: str, runner: Runner) -> bool:
     """Tell whether a runner can run a test file in a box without a service of its own; a command may run any.
 
-    django's runner ends before the first test where one of `gis_tests` is named and the database is not a spatial one.
+    Another language's runs its own files. django's runner ends before the first test where one of `gis_tests` is named
+    and the database is not a spatial one.
     """
+    if runner in TESTS:
+        return TESTS[runner].fullmatch(path) is not None
     if runner is Runner.DJANGO and path.startswith("tests/gis_tests/"):
         return False
-    return runner not in {Runner.PYTEST, Runner.UNITTEST, Runner.DJANGO} or path.endswith(".py")
+    return not runner.is_python or path.endswith(".py")
 
 
 def is_test_tool(snapshot: Snapshot) -> bool:

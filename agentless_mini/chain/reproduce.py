@@ -51,6 +51,7 @@ from agentless_mini.domain import (
     ShownFile,
     Stage,
 )
+from agentless_mini.domain.runners import ROWS
 from agentless_mini.edits import answer_text
 from agentless_mini.edits.paths import TakenNames
 from agentless_mini.edits.sources import decode
@@ -72,17 +73,21 @@ async def draft_cases(
 
     A new test lies beside the example, so that what that imports and is given is there for it too. The prompt begins
     as that of repair does, up to the first file that must be shorter beside the example. Empty where no sample is
-    wanted, or the model rewrites lines and can write nothing else. Raises `ContextTooSmall`, and what the sampler does.
+    wanted or can be written for the runner, or the model rewrites lines and can write nothing else.
+    Raises `ContextTooSmall`, and what the sampler does.
     """
     card, runner = await session.sampler.card(), harness.runner
-    if settings.samples == 0 or card.decoding is Decoding.LINES:
+    row = ROWS.get(runner)
+    is_writable = bool(row.new) if row else runner is not Runner.REPORT
+    if settings.samples == 0 or card.decoding is Decoding.LINES or not is_writable:
         return ()
     issue, snapshot = subject.issue, subject.snapshot
     of = known_by(issue, snapshot)
     likely = await session.derive("style examples", of, lambda: style_examples(issue, snapshot, subject.survey))
     held = snapshot.by_path()
     example = first_with_tests([held[path] for path in likely], runner)
-    folder = example.path.rpartition("/")[0] if example else "tests" if runner is Runner.DJANGO else ""
+    usual = row.folder if row else "tests" if runner is Runner.DJANGO else ""
+    folder = example.path.rpartition("/")[0] if example else usual
     files = await showing()
 
     def messages(files: tuple[ShownFile, ...], shown: ShownFile | None) -> tuple[Message, ...]:
@@ -119,7 +124,7 @@ async def draft_cases(
         Stage.REPRODUCE,
         session,
         settings,
-        lambda completion: read_test(completion, folder, taken, runner, session.marks),
+        lambda said: read_test(said, folder, taken, runner, session.marks, example.path if example else ""),
     )
     cases = [answer for answer in answers.values() if isinstance(answer, Case)]
     votes = Counter(case.id for case in cases)

@@ -333,7 +333,8 @@ async def _files(patch: Patch | None, cases: Sequence[Case], boxes: Boxes) -> tu
     changes = changed_files(patch, boxes.snapshot.by_path())
     new = new_modules(boxes.snapshot, changes, boxes.harness)
     taken = STANDARD | await _installed(sorted({*new.values()} - STANDARD), boxes)
-    guarding = guards(boxes.snapshot, changes, {path for path, name in new.items() if name in taken})
+    hiding = {path for path, name in new.items() if name in taken}
+    guarding = guards(boxes.snapshot, changes, hiding, boxes.harness.runner)
     for file in guarding:
         if not is_test_path(file.path):
             boxes.watch(Note(ran_without(file.path)))

@@ -293,6 +293,7 @@ class ExecutionOptions(Panel):
         "sandbox.setup",
         "setup.samples",
         "sandbox.test_command",
+        "sandbox.test_report",
         "regress.budget",
         "regress.expect_broken",
         "rank",

@@ -227,7 +227,7 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
         async def closed(_watch: Watch) -> NoBoxes:
             return NO_SANDBOX
 
-        opening = Opening(harness_of(snapshot, config.sandbox.test_command), closed)
+        opening = Opening(harness_of(snapshot, config.sandbox.test_command, config.sandbox.test_report), closed)
     check, prompts = snapshot_check(snapshot), load_prompts(config.prompts)
     pool, derive = asyncio.run(read_pool(task.pool, snapshot, check, lambda _: None)), recorded_derive(store)
     session = Session(sampler, prompts, check, lambda _: None, "", derive=derive, pool=pool)

@@ -63,6 +63,7 @@ from agentless_mini.domain.sampling import (
     plain,
 )
 from agentless_mini.domain.testing import (
+    CARRIED,
     JOB_VERSION,
     MIB,
     TOO_BUSY,
@@ -93,4 +94,5 @@ from agentless_mini.domain.testing import (
     Verdict,
     case_id,
     placed_files,
+    starting,
 )

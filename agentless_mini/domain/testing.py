@@ -16,6 +16,16 @@ JOB_VERSION = "1"
 MIB = 1024 * 1024
 
 
+CARRIED = "/opt/amini/python/bin/python3"
+"""The path, in an image, of the Python that amini brings where there is none."""
+
+
+def starting(python: str) -> tuple[str, ...]:
+    """Return the words that start a Python of an environment: one that amini brought needs its own loader."""
+    home = CARRIED.partition("/bin/")[0]
+    return (f"{home}/so/loader", "--library-path", f"{home}/so", python) if python == CARRIED else (python,)
+
+
 class BoxUser(enum.StrEnum):
     """Who the tests of a box are. Neither has any capability."""
 
@@ -218,6 +228,24 @@ class Runner(enum.StrEnum):
     UNITTEST = "unittest"
     DJANGO = "django"  # django's own tests/runtests.py
     COMMAND = "command"  # the user's command line: status 0 is a pass
+    REPORT = "report"  # the user's command line, which leaves JUnit XML or prints TAP
+    # Of other languages: see `domain.runners`.
+    NODE = "node --test"
+    JEST = "jest"
+    VITEST = "vitest"
+    MOCHA = "mocha"
+    GO = "go test"
+    CARGO = "cargo test"
+    MAVEN = "maven"
+    GRADLE = "gradle"
+    RSPEC = "rspec"
+    PHPUNIT = "phpunit"
+    CTEST = "ctest"
+
+    @property
+    def is_python(self) -> bool:
+        """Return whether it is a runner of Python's, in whose process our reporter is."""
+        return self in {Runner.PYTEST, Runner.UNITTEST, Runner.DJANGO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +264,7 @@ class Harness:
     python_path: tuple[str, ...] = (".",)
     variables: tuple[tuple[str, str], ...] = ()
     members: tuple[str, ...] = ()
+    report: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ hold in other containers of the same image alone.
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentless_mini.domain import BoxLimits, BoxUser, Environment, ImageTree, Job, PackedTree, Runner, Step, StepResult
+from agentless_mini.domain.runners import ROWS
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.ports import Sandbox
 
@@ -20,6 +21,9 @@ PYTHONS = ("/opt/miniconda3/bin/python", "python3", "/opt/miniconda3/envs/testbe
 COPIED = "/opt/amini/own"
 """Where a virtual environment is copied to that lies in the folder where boxes have their tree."""
 VENVS = (COPIED, "/venv", "/opt/venv")
+_BESIDE = ("/usr/bin/python3", "/usr/local/bin/python3")
+USUAL = tuple(dict.fromkeys((*PYTHONS, *(f"{folder}/bin/python" for folder in VENVS), *_BESIDE)))
+"""Where the Python of an image usually is."""
 PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BEFORE, _AFTER = ".amini-box/before", ".amini-box/after"
 _SHOW = f"mkdir -p .amini-box && env -0 > {_BEFORE} && {ACTIVATE} && env -0 > {_AFTER}"
@@ -59,7 +63,8 @@ async def activate(
 
     Raises `EnvironmentFailed` where there is none.
     """
-    found, problem = await _first(sandbox, image, tree, limits, (_conda(runner),), PYTHONS)
+    job = Job(Environment(image), tree, (), (), limits)
+    found, problem = await _first(sandbox, job, (_conda(runner),), PYTHONS)
     if found is None:
         raise EnvironmentFailed(
             f"The environment in the image cannot be activated ({problem}): see that `{ACTIVATE}` works in it, as in "
@@ -69,19 +74,26 @@ async def activate(
 
 
 async def find_environment(
-    sandbox: Sandbox, image: str, tree: PackedTree, runner: Runner, limits: BoxLimits, path: str
+    sandbox: Sandbox, job: Job, runner: Runner, path: str, pythons: Sequence[str] = ()
 ) -> Activated:
-    """Return how tests run in an image of any layout, with its PATH; `problem` says what all ways lack.
+    """Return how tests run in the image of a job, of any layout, with its PATH; `problem` says what all ways lack.
 
+    Boxes are started by one of the `pythons`, or else by those at the usual places.
     Raises `EnvironmentFailed` where no box starts.
     """
+    if runner in ROWS:
+        check = _Layout(Step(ROWS[runner].check))
+        ready, problem = await _first(sandbox, job, (check,), pythons or ("python3", *USUAL))
+        if ready is None:
+            raise EnvironmentFailed(problem)
+        return ready
     layouts = [_conda(runner)]
     for folder in VENVS:
         variables = (("PATH", f"{folder}/bin:{path or PLAIN_PATH}"), ("VIRTUAL_ENV", folder))
         layouts.append(_Layout(Step((f"{folder}/bin/python", *_starting(runner)), variables=variables)))
     layouts += [_Layout(Step((program, *_starting(runner))), program=program) for program in ("python", "python3")]
-    pythons = (*(f"{folder}/bin/python" for folder in VENVS), "/usr/bin/python3", "/usr/local/bin/python3")
-    found, problem = await _first(sandbox, image, tree, limits, layouts, ("python3", "python", *PYTHONS, *pythons))
+    pythons = pythons or ("python3", "python", *USUAL)
+    found, problem = await _first(sandbox, job, layouts, pythons)
     if found is None:
         raise EnvironmentFailed(problem)
     return found
@@ -92,29 +104,25 @@ def _starting(runner: Runner) -> tuple[str, ...]:
 
 
 def _conda(runner: Runner) -> _Layout:
-    starting = {Runner.PYTEST: "python -m pytest --version", Runner.COMMAND: ":"}.get(runner, "python -c ''")
+    python = "python -m pytest --version" if runner is Runner.PYTEST else "python -c ''"
+    starting = python if runner.is_python else ":"
     show = Step(("bash", "-c", _SHOW), seconds=_SECONDS, results=(_BEFORE, _AFTER))
     return _Layout(Step(("bash", "-c", f"{ACTIVATE} && {starting}"), seconds=_SECONDS), show)
 
 
 async def _first(
-    sandbox: Sandbox,
-    image: str,
-    tree: ImageTree | PackedTree,
-    limits: BoxLimits,
-    layouts: Sequence[_Layout],
-    pythons: Sequence[str],
+    sandbox: Sandbox, job: Job, layouts: Sequence[_Layout], pythons: Sequence[str]
 ) -> tuple[Activated | None, str]:
     """Return the first layout whose tests start, else the last that is there; else None, and the first problem."""
     failures, fallback = list[str](), None
     steps = tuple(step for layout in layouts for step in (layout.show, layout.start) if step)
     begun = set[BoxUser]()
     for user, python in itertools.product((BoxUser.NOBODY, BoxUser.ROOT), pythons):
-        environment = Environment(image, python, user)
+        environment = replace(job.environment, python=python, user=user)
         if user in begun:
             continue
         try:
-            result = await sandbox.run(Job(environment, tree, (), steps, limits))
+            result = await sandbox.run(replace(job, environment=environment, steps=steps))
         except EnvironmentFailed as error:
             failures.append(str(error))
             continue

@@ -30,10 +30,11 @@ from agentless_mini.domain import (
     PackedTree,
     Place,
     PlacedFile,
-    Runner,
     Snapshot,
     Step,
+    starting,
 )
+from agentless_mini.domain.runners import ROWS
 from agentless_mini.environment.machine import CERTIFICATES
 from agentless_mini.environment.work import BUSY, Guarding, Manifest, Opened, Slot, Work, build_failed, fitting
 from agentless_mini.errors import BuildFailed, printable
@@ -41,6 +42,8 @@ from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.wire import Pack
 
 PLACE = ".amini-build"
+KEEP = "/opt/amini/keep"
+"""Where an image has what package managers of other languages fetch."""
 OVERLAY_LIMIT = 48 * MIB
 _FAILURES_SHOWN = 5
 _REPORT, _OVERLAY, _BUNDLE = f"{PLACE}/report.json", f"{PLACE}/overlay.tar", f"{PLACE}/certificates.pem"
@@ -83,9 +86,12 @@ def build_job(
     copy of uv's program: no build can change that of another.
     """
     needs, settings = work.needs, work.settings
+    keep = python.rpartition("/bin/")[0] if python.startswith(str(work.request.cache)) else KEEP
     plan = {
         "setup": settings.setup,
         "system": work.system() if make else (),
+        "commands": needs.ecosystem.commands if needs.ecosystem else None,
+        "keep": keep,
         "until": work.until,
         "seconds": settings.build_seconds,
         "python": python,
@@ -112,6 +118,7 @@ def build_job(
         PlacedFile(f"{PLACE}/uv", Path(find_uv_bin()).read_bytes(), "100755"),
         *work.index.placed(_BUNDLE),
     )
+    kept = needs.ecosystem.variables_in(keep) if needs.ecosystem else ()
     own = (f"{_TOLD_VERSION[0]}_FOR_{name.upper().replace('-', '_')}" for name in needs.names)
     told = dict.fromkeys((*_TOLD_VERSION, *own, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
     variables = {
@@ -120,9 +127,11 @@ def build_job(
         "GIT_TERMINAL_PROMPT": "0",
         **_of_git(work.mirrors()),
         "UV_PYTHON_DOWNLOADS": "never",
+        "AMINI_KEEP": keep,
+        **{name.removeprefix("AMINI_"): place for name, place in kept},
     }
     step = Step(
-        (base.python, "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
+        (*starting(base.python), "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
         seconds=settings.build_seconds,
         results=(_REPORT, _OVERLAY),
         variables=tuple(sorted((variables | ({"PATH": path} if path else {})).items())),
@@ -196,7 +205,9 @@ def read_build(result: JobResult, work: Work) -> Built:
 
 
 def overlay_files(archive: bytes, snapshot: Snapshot, guarding: Guarding | None = None) -> tuple[PlacedFile, ...]:
-    """Return the regular files of the archive that can lie beside those of the tree, which are never replaced.
+    """Return the files of the archive that can lie beside those of the tree, which are never replaced.
+
+    They are regular, or links to what npm installed.
 
     The archive is not trusted: a path that is not clean or leads out of the tree is left out, as what is guarded is.
     """
@@ -208,7 +219,11 @@ def overlay_files(archive: bytes, snapshot: Snapshot, guarding: Guarding | None 
             for member in tar:
                 # A sparse one could be of any size.
                 is_plain = member.isfile() and not member.issparse() and member.size <= OVERLAY_LIMIT
-                if is_plain and _is_beside(member.name, taken, above) and member.name not in kept:
+                is_package = member.issym() and "node_modules" in member.name.split("/")
+                if is_package and _is_beside(member.name, taken, above):
+                    link = member.linkname.encode("utf-8", "surrogateescape")
+                    kept[member.name] = PlacedFile(member.name, link, "120000")
+                elif is_plain and _is_beside(member.name, taken, above) and member.name not in kept:
                     file = tar.extractfile(member)
                     mode = "100755" if member.mode & 0o100 else "100644"
                     kept[member.name] = PlacedFile(member.name, file.read() if file else b"", mode)
@@ -338,7 +353,9 @@ async def probe(
 
     program, variables = (made.program, made.variables) if made else ("python", ())
     needs, start = work.needs, tuple[str, ...]((program, "-m", work.needs.module, "--version"))
-    if work.request.runner is Runner.COMMAND:  # it is the user's, and may need no Python
+    if row := ROWS.get(work.request.runner):
+        start = row.check
+    elif not work.request.runner.is_python:  # it is the user's, and may need no Python
         start = ("sh", "-c", ":")
     elif not needs.module:
         start = (program, "-c", "")

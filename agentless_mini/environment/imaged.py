@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import BoxUser, Environment, Job, JobResult, PackedTree, Place, Step
-from agentless_mini.environment.activated import COPIED, PLAIN_PATH, Activated, find_environment
+from agentless_mini.domain import CARRIED, BoxUser, Environment, Job, JobResult, PackedTree, Place, Step, starting
+from agentless_mini.environment.activated import COPIED, PLAIN_PATH, USUAL, Activated, find_environment
 from agentless_mini.environment.build import (
+    KEEP,
     VERSION,
     Way,
     build_job,
@@ -32,13 +33,14 @@ from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.proxy import IndexProxy
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work
 from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.sandbox.carried import carry
 from agentless_mini.sandbox.daemon import (
     ANSWERING,
     Image,
     capacity,
     connect,
     find_image,
-    has_file,
+    has_any,
     pull_image,
     require_pullable,
 )
@@ -58,7 +60,7 @@ _COPY = """
 import os, shutil, sys
 source, copy = sys.argv[1:]
 shutil.copytree(source, copy, symlinks=True)
-for entry in os.scandir(copy + "/bin"):
+for entry in os.scandir(copy + "/bin") if os.path.isdir(copy + "/bin") else ():
     data = open(entry.path, "rb").read() if entry.is_file(follow_symlinks=False) else b""
     if data.startswith(b"#!" + source.encode()):
         open(entry.path, "wb").write(data.replace(source.encode(), copy.encode(), 1))
@@ -88,6 +90,8 @@ async def check_docker(settings: SandboxSettings, needs: Needs, seconds: int = A
 
 def base_image(settings: SandboxSettings, needs: Needs) -> str:
     """Return the name of the image to start from."""
+    if needs.ecosystem and needs.ecosystem.image and not settings.image:
+        return needs.ecosystem.image
     here = sys.version_info.minor
     suitable = needs.python.ordered(range(OLDEST, max(_NEWEST, here) + 1), here)
     return settings.image or settings.base_image.replace("{version}", f"3.{suitable[0] if suitable else here}")
@@ -180,44 +184,63 @@ class _Images(Way):
     async def make(self, work: Work, slot: Slot) -> Manifest:
         own, setup = work.settings.image, work.settings.setup
         found = Activated(Environment(self.base.id, "python3"))
-        if own:
-            found = await self._found(work, await self._with_own(work))
+        if own or work.needs.ecosystem:
+            found = await self._found_or_carried(work)
         if not own or setup:
             more = f" with {', '.join(work.system())} of the system's packages" if work.system() else ""
             tell_building(work, f"an image on {printable(own or 'a base image')}{printable(more)}", slot)
             return await self._built(work, slot, found)
         return await self._tried(work, slot, (_as_found(found),), b"")
 
-    async def _with_own(self, work: Work) -> str:
-        """Return the user's image, with a copy of a virtual environment that it has where boxes have their tree."""
+    async def _found_or_carried(self, work: Work) -> Activated:
+        """Return how tests run in the user's image, with a Python of ours beside its own files if it has none."""
+        on_path = (f"{place}/{name}" for place in self.base.path.split(":") for name in ("python3", "python"))
+        own = (f"{self.folder}/{name}/bin/python" for name in (".venv", "venv"))
+        usual = [path for path in (*USUAL, *on_path, *own) if path.startswith("/")]
+        if await asyncio.to_thread(has_any, self.client, self.base.id, usual):
+            with suppress(EnvironmentFailed):  # it may be too old, or lack ctypes
+                return await self._found(work, await self._with_own(work, self.base.id))
+        lent = await asyncio.to_thread(carry, self.client, self.base)
+        return await self._found(work, await self._with_own(work, lent), (CARRIED,))
+
+    async def _with_own(self, work: Work, own_image: str) -> str:
+        """Return the user's image, with a copy of what it has where boxes have their tree.
+
+        That is a virtual environment, or packages of npm, which node finds at the root too.
+        """
         folder = self.base.folder.rstrip("/")
-        for own in (f"{folder}/.venv", f"{folder}/venv") if folder else ():
-            if not await asyncio.to_thread(has_file, self.client, self.base.id, f"{own}/bin/python"):
+        places = {f"{folder}/{name}": (COPIED, f"{folder}/{name}/bin/python") for name in (".venv", "venv")}
+        places[f"{folder}/node_modules"] = ("/node_modules", CARRIED)
+        for own, (copy, python_there) in places.items() if folder else ():
+            mark = python_there if copy == COPIED else own
+            if not await asyncio.to_thread(has_any, self.client, own_image, (mark,)):
                 continue
-            name = f"amini-env:own-{self.base.id[-32:]}"
+            name = f"amini-env:own-{own_image[-32:]}"
             if kept := await asyncio.to_thread(find_image, self.client, name):
                 return kept.id
             tree = PackedTree((await work.pack()).digest, f"{COPIED}-tree")
             limits = replace(work.settings.limits(), seconds=work.settings.build_seconds)
-            for python in ("python3", f"{own}/bin/python"):
-                step = Step((python, "-I", "-c", _COPY, own, COPIED), seconds=limits.seconds)
-                job = Job(Environment(self.base.id, python, BoxUser.ROOT), tree, (), (step,), limits)
+            for python in ("python3", python_there):
+                step = Step((*starting(python), "-I", "-c", _COPY, own, copy), seconds=limits.seconds)
+                job = Job(Environment(own_image, python, BoxUser.ROOT), tree, (), (step,), limits)
                 with suppress(EnvironmentFailed):  # the other Python may start a box
                     path = self.base.path or PLAIN_PATH
                     _, image = await self.sandbox.build(job, name, path, _is_copied)
                     if image:
                         return image
-        return self.base.id
+        return own_image
 
-    async def _found(self, work: Work, image: str) -> Activated:
+    async def _found(self, work: Work, image: str, pythons: tuple[str, ...] = ()) -> Activated:
         tree = PackedTree((await work.pack()).digest, self.folder)
-        limits = work.settings.limits()
-        return await find_environment(self.sandbox, image, tree, work.request.runner, limits, self.base.path)
+        job = Job(Environment(image), tree, (), (), work.settings.limits())
+        return await find_environment(self.sandbox, job, work.request.runner, self.base.path, pythons)
 
     async def _built(self, work: Work, slot: Slot, found: Activated) -> Manifest:
         path, own, base = self.base.path or PLAIN_PATH, work.settings.image, found.environment
         python, make = (found.program, "") if own else (f"{VENV}/bin/python", VENV)
         path = dict(found.variables).get("PATH", path) if own else f"{VENV}/bin:{path}"
+        if other := work.needs.ecosystem:
+            python, make, path = base.python, "", self.base.path or PLAIN_PATH
         tree = PackedTree((await work.pack()).digest, self.folder)
         async with network(self.sandbox, base, work.index, work.proxy, work.note) as (index, door):
             job = build_job(replace(work, index=index), base, tree, python, make=make, fresh=not own, path=path)
@@ -231,8 +254,12 @@ class _Images(Way):
             )
         built = usable(result, work, slot)
         made = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
-        if own:
-            ways = [_as_found(await self._found(work, image), made)]
+        if other:
+            how = {"variables": other.variables_in(KEEP), "user": found.environment.user}
+            ways = [made.model_copy(update=how)]
+        elif own:
+            pythons = (base.python,) if base.python == CARRIED else ()
+            ways = [_as_found(await self._found(work, image, pythons), made)]
         else:
             tried = product((BoxUser.NOBODY, BoxUser.ROOT), dict.fromkeys((python, "python3", "python")))
             ways = [made.model_copy(update={"python": python, "user": user}) for user, python in tried]

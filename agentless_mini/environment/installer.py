@@ -60,6 +60,10 @@ def main() -> None:
     report["failed"] += without_system(plan["system"])
     if not installation.make():
         report["problem"] = "a virtual environment cannot be made"
+    elif plan["commands"] is not None and not plan["setup"]:
+        failed = next((command for command in plan["commands"] if told("sh", "-c", command)), "")
+        report["problem"] = f"{failed} failed" if failed else ""
+        report["editable"] = True
     elif plan["setup"]:
         status = told("sh", "-c", plan["setup"])
         report["problem"] = f"the setup command exited with {status}" if status else ""
@@ -67,9 +71,10 @@ def main() -> None:
         report["problem"] = "uv cannot be run here, which needs a system with glibc"
     else:
         installation.run()
+    links = keep_modules(plan["keep"])
     report["frozen"] = installation.frozen()
     installation.clean()
-    report["left_out"] = collect(sorted(files() - before), plan["overlay_limit"])
+    report["left_out"] = collect(sorted(files() - before) + links, plan["overlay_limit"])
     Path(PLACE, "report.json").write_text(json.dumps(report))
 
 
@@ -365,6 +370,26 @@ def beside_sources(python: str) -> None:
             target = Path(root, path)
             if inside and target.parent.is_dir() and not target.exists() and path.endswith((*COMPILED, ".py")):
                 shutil.copyfile(str(installed), str(target))
+
+
+def keep_modules(keep: str) -> list[str]:
+    """Move what npm installed out of the tree, and leave a link for each package; return the paths of the links."""
+    found = []
+    for folder, folders, _ in os.walk("."):
+        found += [os.path.relpath(f"{folder}/{name}") for name in folders if name == "node_modules"]
+        folders[:] = [name for name in folders if name not in NOT_KEPT]
+    links = []
+    for folder in found if keep else ():
+        place = Path(keep, "modules", folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, str(place))
+        for entry in sorted(place.iterdir()):
+            for path in sorted(entry.iterdir()) if entry.name[0] == "@" and entry.is_dir() else [entry]:
+                link = Path(folder, path.relative_to(place))
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(os.readlink(str(path)) if path.is_symlink() else path)  # noqa: PTH115 - Python 3.7
+                links.append(str(link))
+    return links
 
 
 def files() -> set[str]:

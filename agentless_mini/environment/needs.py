@@ -28,6 +28,7 @@ from agentless_mini.environment.declared import (
     read_setup_cfg,
     read_setup_py,
 )
+from agentless_mini.environment.ecosystems import Ecosystem, ecosystem_of
 from agentless_mini.environment.machine import PythonRequirement
 from agentless_mini.environment.sources import (
     CONDA,
@@ -82,6 +83,7 @@ class Needs:
     none. `variables` are for a second try. `packages` are the top-level packages of the tree. `module` is what must be
     importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on;
     `system` are packages of Debian, which an image gets beside that.
+    `ecosystem` is there where the tests are of another language, and nothing else then.
     """
 
     python: PythonRequirement
@@ -101,6 +103,7 @@ class Needs:
     rust: bool = False
     names: tuple[str, ...] = ()
     system: tuple[str, ...] = ()
+    ecosystem: Ecosystem | None = None
 
     @property
     def project(self) -> bool:
@@ -113,6 +116,9 @@ def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = (), git: 
 
     `git` is where the addresses begin that a build reaches by git; requirements of others are left out.
     """
+    if (other := ecosystem_of(snapshot, runner)) is not None:
+        none = ((),) * 9
+        return Needs(PythonRequirement(), *none, (), "", other.digest, ecosystem=other)
     texts = _texts(snapshot.files)
     declared = _declared(texts, "")
     projects = {

@@ -33,6 +33,7 @@ from agentless_mini.environment.build import (
     tell_building,
     usable,
 )
+from agentless_mini.environment.ecosystems import tools
 from agentless_mini.environment.imaged import base_image, check_docker, open_docker
 from agentless_mini.environment.machine import Interpreter, choose_python, find_index, find_rust
 from agentless_mini.environment.needs import needs_of
@@ -216,7 +217,8 @@ async def open_virtual(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> 
     else:  # never without a box because nobody thought of a kind
         raise ValueError(f"no way to open {kind}")
     python, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables, suits)
-    return await open_in(work, _Virtual(name, sandbox, environments, python, moved), notes)
+    seen = tools(work.request.runner, work.request.variables.get("PATH", os.defpath))
+    return await open_in(work, _Virtual(name, sandbox, environments, python, moved, seen), notes)
 
 
 def _entered(scratch: Scratch) -> Path:
@@ -238,6 +240,7 @@ class _Virtual(Way):
     environments: dict[str, VirtualEnvironment]
     python: Interpreter
     moved: str = ""
+    tools: tuple[Path, ...] = ()
 
     def slot(self, work: Work) -> Slot:
         version = map(str, self.python.version)
@@ -252,7 +255,7 @@ class _Virtual(Way):
         await asyncio.to_thread(_make_skeleton, self.python, slot)
         if not work.settings.setup:
             await asyncio.to_thread(_fetch, work, slot)
-        pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv)
+        pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv, tools=self.tools)
         rust = find_rust(work.request.variables) if work.needs.rust else ()
         readable = (*work.index.folders(), *rust)
         box = Box(unfinished, (slot.venv,), readable, hear=work.hear, folder=_box(slot))
@@ -273,6 +276,8 @@ class _Virtual(Way):
         manifest = Manifest(
             identity=identity_of(slot.key, built), python=unfinished.python, behind=str(self.python.path)
         )
+        if work.needs.ecosystem:
+            manifest.variables = work.needs.ecosystem.variables_in(str(slot.venv))
         packed = await work.pack(overlay_files(built.overlay, work.request.snapshot, work.request.guarding))
         lacks = await probe(work, self.sandbox, self.place(slot, manifest, packed), slot, built.log)
         whole = manifest.model_copy(update={"notes": (*built.notes, *lacks), "lacking": built.lacking + len(lacks)})
@@ -281,7 +286,7 @@ class _Virtual(Way):
 
     def place(self, slot: Slot, manifest: Manifest, tree: Pack) -> Place:
         imported = imported_folders(slot.venv, _box(slot) / self.moved) if self.moved else ()
-        environment = VirtualEnvironment(manifest.identity, slot.venv, imported)
+        environment = VirtualEnvironment(manifest.identity, slot.venv, imported, self.tools)
         self.environments[manifest.identity] = environment
         return Place(Environment(manifest.identity, environment.python), PackedTree(tree.digest))
 

@@ -242,7 +242,8 @@ class Work:
 
     def proxy(self) -> AbstractAsyncContextManager[IndexProxy]:
         """Give the network of one build, and tell people what it was kept from. Raises `EnvironmentFailed`."""
-        hosts = (*self.settings.build_hosts, *(CRATES if self.needs.rust else ()))
+        other = self.needs.ecosystem.hosts if self.needs.ecosystem else ()
+        hosts = (*self.settings.build_hosts, *other, *(CRATES if self.needs.rust else ()))
         hosts += tuple(urlsplit(address).netloc.rpartition("@")[2] for _, address in self.mirrors())
         hosts += _DEBIAN if self.system() else ()
         return open_told(self.index, hosts, self.scratch, self.note)
@@ -312,7 +313,7 @@ async def fitting(
 
 def last_day(work: Work, today: date) -> str:
     """Return the day of the tree in ISO form, "" where the tree is young or what is installed is not chosen here."""
-    if work.settings.image or work.settings.setup:
+    if work.settings.image or work.settings.setup or work.needs.ecosystem:
         return ""
     try:
         day = date.fromisoformat(work.request.until[:10])

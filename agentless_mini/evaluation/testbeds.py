@@ -179,7 +179,8 @@ class _DockerTestbed:
     def opening(self, snapshot: Snapshot) -> Opening | NoBoxes:
         """Return how the tests are run. Where the image lacks pytest, one is derived from it when they are opened."""
         settings, sandbox = self.shared.settings.sandbox, self.shared.sandbox
-        harness = harness_of(snapshot, settings.test_command or self.instance.test_command)
+        command = settings.test_command or self.instance.test_command
+        harness = harness_of(snapshot, command, settings.test_report)
 
         async def open_boxes(watch: Watch) -> Boxes | NoBoxes:
             watch(PhaseStarted(Phase.ENVIRONMENT))

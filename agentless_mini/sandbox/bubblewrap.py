@@ -46,11 +46,14 @@ _ETC = (
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/localtime",
+    "/etc/maven",
     "/etc/mime.types",
     "/etc/nsswitch.conf",
+    "/etc/php",
     "/etc/protocols",
     "/etc/services",
     "/etc/ssl/certs",
+    *map(str, sorted(Path("/etc").glob("java-*"))),
 )
 _INSTALL = "install it (package bubblewrap), use --sandbox docker or landlock, or --unsafe-local at your own risk"
 PROGRAM = "bwrap"

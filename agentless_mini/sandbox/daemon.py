@@ -4,7 +4,7 @@ import enum
 import hashlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -136,13 +136,17 @@ def remove(client: "DockerClient", container: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that the daemon has: its id, and what its configuration says. `path` is its PATH, `folder` WORKDIR."""
+    """An image that the daemon has: its id, and what its configuration says. `path` is its PATH, `folder` WORKDIR.
+
+    `machine` is the kind of machine that it is for, in the words of Docker.
+    """
 
     id: str
     volumes: tuple[str, ...] = ()
     path: str = ""
     folder: str = ""
     user: str = ""
+    machine: str = ""
 
 
 def find_image(client: "DockerClient", name: str) -> Image | None:
@@ -158,7 +162,7 @@ def find_image(client: "DockerClient", name: str) -> Image | None:
     variables = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
     volumes = tuple(sorted(config.get("Volumes") or {}))
     folder, user = config.get("WorkingDir") or "", config.get("User") or ""
-    return Image(found["Id"], volumes, variables.get("PATH", ""), folder, user)
+    return Image(found["Id"], volumes, variables.get("PATH", ""), folder, user, found.get("Architecture") or "")
 
 
 def require_image(client: "DockerClient", name: str) -> Image:
@@ -237,20 +241,21 @@ def folder_archive(client: "DockerClient", image: str, folder: str) -> Iterator[
             api.remove_container(container, v=True, force=True)
 
 
-def has_file(client: "DockerClient", image: str, path: str) -> bool:
-    """Return whether an image has a file or folder, of which nothing is run. Raises `EnvironmentFailed`."""
+def has_any(client: "DockerClient", image: str, paths: Iterable[str]) -> bool:
+    """Return whether an image has one of these files or folders. Nothing is run. Raises `EnvironmentFailed`."""
     from docker.errors import NotFound
 
     with translated():
         api, labels = engine(client), {LABEL: "1", OWNER: myself()}
         container = api.create_container(image, ["none"], entrypoint=[], labels=labels)["Id"]
         try:
-            api.get_archive(container, path)[0].close()
-        except NotFound:
-            return False
+            for path in paths:
+                with suppress(NotFound):
+                    api.get_archive(container, path)[0].close()
+                    return True
         finally:
             api.remove_container(container, v=True, force=True)
-    return True
+    return False
 
 
 Tell = Callable[[int, int], None]

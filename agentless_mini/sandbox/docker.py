@@ -24,7 +24,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentless_mini.domain import BoxLimits, BoxUser, Ending, Environment, ImageTree, Job, JobResult, PackedTree
+from agentless_mini.domain import (
+    BoxLimits,
+    BoxUser,
+    Ending,
+    Environment,
+    ImageTree,
+    Job,
+    JobResult,
+    PackedTree,
+    starting,
+)
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.daemon import (
     STEADY,
@@ -181,7 +191,7 @@ def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False, proxy
     memory = limits.memory + _RUNNER_MEMORY
     return {
         "Image": job.environment.identity,
-        "Entrypoint": [job.environment.python, "-I", "-S", "-c", program()],
+        "Entrypoint": [*starting(job.environment.python), "-I", "-S", "-c", program()],
         "Cmd": [],
         "User": f"{user}:{user}",
         "WorkingDir": "/",

@@ -172,11 +172,13 @@ class VirtualEnvironment:
     """A virtual environment on this machine, by the identity that jobs give it. Boxes see it, read-only.
 
     `imported` are the folders of the tree from which it is to import, where the tree lies elsewhere than in its build.
+    `tools` are folders of this machine with programs in their `bin`, of another language.
     """
 
     identity: str
     folder: Path
     imported: tuple[str, ...] = ()
+    tools: tuple[Path, ...] = ()
 
     @property
     def python(self) -> str:
@@ -190,7 +192,7 @@ class VirtualEnvironment:
 
     def prefixes(self) -> tuple[Path, ...]:
         """Return the folders that it needs: its own, and that of the Python that it was made from."""
-        return tuple(dict.fromkeys((self.folder, self.behind.parent.parent)))
+        return tuple(dict.fromkeys((self.folder, self.behind.parent.parent, *self.tools)))
 
 
 def _nobody() -> int | None:
@@ -221,7 +223,8 @@ class Box:
 
     def room(self, job: Job) -> Room:
         """Return what the runner is told of it."""
-        path = f"{self.environment.folder}/bin:/usr/local/bin:/usr/bin:/bin"
+        tools = "".join(f"{folder}/bin:" for folder in self.environment.tools)
+        path = f"{self.environment.folder}/bin:{tools}/usr/local/bin:/usr/bin:/bin"
         variables = {"PATH": path, "VIRTUAL_ENV": str(self.environment.folder)}
         processes = {"NPROC": job.limits.pids + 1}
         room = Room(job.tree.folder, rlimits=processes, uid=self.uid, variables=variables, hear=self.hear)

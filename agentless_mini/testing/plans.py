@@ -19,10 +19,13 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from agentless_mini.chain.lexical import is_test_file, is_test_path, is_test_tool
-from agentless_mini.domain import Case, FileChange, Harness, PlacedFile, Runner, Snapshot, Step
+from agentless_mini.domain import Case, FileChange, Harness, Origin, PlacedFile, Runner, Snapshot, Step, starting
+from agentless_mini.domain.runners import ROWS, Group, RunnerRow
 from agentless_mini.errors import UsageError
+from agentless_mini.testing.detected import detected
 
 _DJANGO = "tests/runtests.py"
 _PYTEST = re.compile(rb"\bpy\.?test\b")
@@ -48,6 +51,7 @@ BOX = ".amini-box"
 
 STARTUP = 30.0  # seconds that a step has beyond what its tests may take
 FILE_TESTS = 10  # a file counts for the time of so many tests
+FEW_TESTS = 3  # the same where a test that hangs takes its file's time
 PROGRAMS = ("amini_run", "amini_record", "amini_pytest", "amini_unittest")
 KEY = "AMINI_KEY"
 """The variable with the key of a record, which the driver keeps from the tests."""
@@ -62,16 +66,22 @@ exec(compile(files.pop(name), name, "exec"), {"__name__": "__main__", "FILES": f
 """
 
 
-def harness_of(snapshot: Snapshot, test_command: str = "") -> Harness:
+def harness_of(snapshot: Snapshot, test_command: str = "", report: str = "") -> Harness:
     """Return how the tests of a tree run: as `test_command` says, or as its files tell.
 
-    pytest, unless the tree is django itself, or its tests import django.test or unittest and nothing mentions pytest.
+    The command leaves a `report` of JUnit XML in the tree, or prints TAP ("-"); without one its status counts.
+    Another language's runner where most files are of that language. Else pytest, unless the tree is django itself, or
+    its tests import django.test or unittest and nothing mentions pytest.
     Raises `UsageError` for a command that cannot be read.
     """
     paths = snapshot.by_path()
     roots = _python_path(paths.keys())
     if test_command:
-        return harness_of_command(test_command, roots)
+        return harness_of_command(test_command, roots, report)
+    if report:
+        raise UsageError("A report of tests needs the command that makes it: give --test-cmd with --test-report.")
+    if other := detected(snapshot):
+        return other
     if _DJANGO in paths and "django/__init__.py" in paths:
         return Harness(Runner.DJANGO, ("python", _DJANGO), python_path=roots)
     tests = [file.data for file in snapshot.files if is_test_file(file) and file.path.endswith(".py")]
@@ -113,20 +123,23 @@ def _python_path(paths: Iterable[str]) -> tuple[str, ...]:
 # --- a command -------------------------------------------------------------------------------------------------------
 
 
-def harness_of_command(command: str, python_path: tuple[str, ...]) -> Harness:
-    """Return how tests run by a command line. One that runs pytest tells of each test; any other of a file as a whole.
+def harness_of_command(command: str, python_path: tuple[str, ...], report: str = "") -> Harness:
+    """Return how tests run by a command line. One that runs pytest, or leaves a report, tells of each test.
+
+    Any other tells of a file as a whole.
 
     The paths of tests go where "{tests}" stands, else at the end. Raises `UsageError` where it cannot be read.
     """
     words, needs_shell = _words(command), bool(_SHELL.search(command.replace(TESTS, "")))
-    if not needs_shell and _runs_pytest(words) and TESTS not in "".join(words[:-1]):
+    if not report and not needs_shell and _runs_pytest(words) and TESTS not in "".join(words[:-1]):
         return Harness(Runner.PYTEST, tuple(word for word in words if word != TESTS), python_path=python_path)
     if needs_shell:
         line = command.replace(TESTS, '"$@"') if TESTS in command else f'{command} "$@"'
         words = ["sh", "-c", line, "sh", TESTS]
     elif TESTS not in command:
         words.append(TESTS)
-    return Harness(Runner.COMMAND, tuple(words), python_path=python_path)
+    runner = Runner.REPORT if report else Runner.COMMAND
+    return Harness(runner, tuple(words), python_path=python_path, report=report)
 
 
 def command_for(harness: Harness, path: str) -> tuple[str, ...]:
@@ -154,7 +167,10 @@ def _runs_pytest(words: list[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A step and the cases whose results it gives: in a `record` with seals of `key`, or by its status without one."""
+    """A step and the cases whose results it gives: in a `record` with seals of `key`, or by its status without one.
+
+    `format` names that of the reports in a record; without one it has the events of our own reporters.
+    """
 
     step: Step
     cases: tuple[Case, ...]
@@ -162,6 +178,7 @@ class Task:
     key: str = ""
     canaries: int = 0
     files: tuple[PlacedFile, ...] = ()
+    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +201,10 @@ class Planner:
 
     def together(self, cases: Sequence[Case]) -> tuple[Task, ...]:
         """Return one step for all tests of a member that a runner tells of, and one for each distinct command."""
+        if not self.harness.runner.is_python:
+            own = tuple(case for case in cases if not self._is_command(case))
+            at_once = (self.reporting(own, 0),) if own else ()
+            return (*at_once, *self._commands([case for case in cases if self._is_command(case)]))
         groups = dict[str, list[Case]]()
         for case in (one for one in cases if not self._is_command(one)):
             above = (path for path in self.harness.members if case.id.startswith(f"{path}/"))
@@ -198,12 +219,16 @@ class Planner:
     def one_by_one(self, cases: Sequence[Case]) -> tuple[Task, ...]:
         """Return a step for each test, so that none is kept from its end by another."""
         reported = [case for case in cases if not self._is_command(case)]
-        steps = (self.reported((case,), STARTUP + self.case_seconds, number) for number, case in enumerate(reported, 1))
-        return (*steps, *self._commands([case for case in cases if self._is_command(case)]))
+        limit = STARTUP + self.case_seconds
+        one_each = (
+            self.reported((case,), limit, number) if self.harness.runner.is_python else self.reporting((case,), number)
+            for number, case in enumerate(reported, 1)
+        )
+        return (*one_each, *self._commands([case for case in cases if self._is_command(case)]))
 
     def reported(self, cases: tuple[Case, ...], seconds: float, number: int) -> Task:
         """Return the step that runs such tests within `seconds` and leaves the record with this number."""
-        path, record = f"{BOX}/plan-{number}.json", f"{BOX}/record-{number}.jsonl"
+        record = f"{BOX}/record-{number}.jsonl"
         plan = {
             "runner": self.harness.runner.value,
             "command": self.harness.command,
@@ -215,20 +240,73 @@ class Planner:
             "canaries": self.canaries,
             "seed": f"{self.seed} {number}",
         }
-        text = json.dumps(plan).encode()
+        return self._driven(plan, cases, seconds, _programs())
+
+    def reporting(self, cases: tuple[Case, ...], number: int) -> Task:
+        """Return the step that runs such tests by a runner of another language, and passes its reports on."""
+        row = ROWS.get(self.harness.runner)
+        files = dict.fromkeys(case.id.partition("::")[0] for case in cases)
+        apart = tuple(case.path for case in cases if case.origin is Origin.GENERATED and case.data is not None)
+        startup, free = (row.startup, row.free) if row else (STARTUP, 0.0)
+        groups, seconds = [], 0.0
+        for cwd, some in self._grouped(files, row, apart):
+            wanted = [case.id for case in cases if case.id.partition("::")[0] in some]
+            limit = startup + self.case_seconds * sum(1 if "::" in one else FEW_TESTS for one in wanted)
+            groups.append({"files": some, "cwd": cwd, "seconds": limit})
+            seconds += limit
+        is_tap = self.harness.report == "-"
+        plan = {
+            "runner": self.harness.runner.value,
+            "command": self.harness.command,
+            "groups": groups,
+            "apart": apart,
+            "left": row.left if row else "" if is_tap else self.harness.report,
+            "format": row.format if row else "tap" if is_tap else "junit",
+            "canary": row.canary if row else (),
+            "env": row.env if row else (),
+            "free": free,
+            "room": self.room,
+            "budget": self.budget,
+            "record": f"{BOX}/record-{number}.jsonl",
+            "canaries": self.canaries if row and row.canary else 0,
+            "seed": f"{self.seed} {number}",
+        }
+        return self._driven(plan, cases, seconds, _programs(("amini_report",)))
+
+    def _grouped(
+        self, files: Iterable[str], row: RunnerRow | None, apart: Container[str]
+    ) -> Iterator[tuple[str, list[str]]]:
+        """Yield what each process is given: the folder where it runs, and files. A new test is apart."""
+        group, groups = row.group if row else Group.FILE, dict[tuple[str, str], list[str]]()
+        for file in files:
+            above = (path for path in self.harness.members if file.startswith(f"{path}/"))
+            cwd = max(above, key=len, default=self.harness.folder) if row else self.harness.folder
+            folder = posixpath.dirname(file) if group is Group.FOLDER else ""
+            own = file if group is Group.FILE or file in apart else folder
+            groups.setdefault((cwd, own), []).append(file)
+        for (cwd, _), some in groups.items():
+            yield cwd, some
+
+    def _driven(
+        self, plan: Mapping[str, Any], cases: tuple[Case, ...], seconds: float, programs: tuple[PlacedFile, ...]
+    ) -> Task:
+        """Return the step of a driver that follows a plan."""
+        record, text = str(plan["record"]), json.dumps(plan).encode()
+        path = record.replace("record-", "plan-").replace(".jsonl", ".json")
         key = hashlib.sha256(b"key " + text).hexdigest()
-        programs = _programs()
         digest = hashlib.sha256(b"\0".join([*(program.data or b"" for program in programs), text])).hexdigest()
         names = (self._seen(file.path) for file in programs)
         step = Step(
-            (self.python, "-I", "-S", "-c", LOADER, digest, *names, self._seen(path)),
+            (*starting(self.python), "-I", "-S", "-c", LOADER, digest, *names, self._seen(path)),
             self.harness.folder,
             seconds,
             (record,),
             self.harness.python_path,
             (*self.variables, (KEY, key)),
         )
-        return Task(step, cases, record, key, self.canaries, (PlacedFile(path, text),))
+        return Task(
+            step, cases, record, key, self.canaries, (*programs, PlacedFile(path, text)), plan.get("format", "")
+        )
 
     def _commands(self, cases: Sequence[Case]) -> Iterator[Task]:
         words = {case.id: self._words(case) for case in cases}
@@ -251,14 +329,15 @@ class Planner:
 
 def support_files(tasks: Sequence[Task]) -> tuple[PlacedFile, ...]:
     """Return what the steps of these tasks need beside the tests. It is to be placed last."""
-    plans = tuple(file for task in tasks for file in task.files)
-    return (*_programs(), *plans) if plans else ()
+    return tuple(
+        sorted(dict.fromkeys(file for task in tasks for file in task.files), key=lambda file: "plan-" in file.path)
+    )
 
 
 @cache
-def _programs() -> tuple[PlacedFile, ...]:
+def _programs(names: tuple[str, ...] = PROGRAMS) -> tuple[PlacedFile, ...]:
     folder = resources.files("agentless_mini.testing.inside")
-    return tuple(PlacedFile(f"{BOX}/{name}.py", (folder / f"{name}.py").read_bytes()) for name in PROGRAMS)
+    return tuple(PlacedFile(f"{BOX}/{name}.py", (folder / f"{name}.py").read_bytes()) for name in names)
 
 
 # --- what a patch may not change -------------------------------------------------------------------------------------
@@ -267,7 +346,7 @@ CONFIGURATION = frozenset(
     {"pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"}
 )
 """What pytest reads as its configuration, checked against 7.4 to 9.2. unittest's and django's runner read no file."""
-_SHARED = frozenset({"pyproject.toml", "tox.ini", "setup.cfg"})
+_SHARED = frozenset({"pyproject.toml", "tox.ini", "setup.cfg", "package.json", "Cargo.toml"})
 _RUNNING = re.compile(r"test|coverage|tox|nose", re.IGNORECASE)  # in the name of a table: it is about running tests
 _NAMES = CONFIGURATION | {"conftest.py", "sitecustomize.py", "usercustomize.py"}
 _READ = (".pth", ".dist-info", ".egg-info")  # by Python's start and the search for plugins, where imports begin
@@ -282,7 +361,7 @@ def new_modules(snapshot: Snapshot, changes: Sequence[FileChange], harness: Harn
     package. A name that the tree's own modules have at the first of these is not new.
     """
     tool = is_test_tool(snapshot)
-    added = [one.path for one in changes if one.before is None and not _is_guarded(one.path, tool)]
+    added = [one.path for one in changes if one.before is None and not _is_guarded(one.path, tool, harness.runner)]
     held = snapshot.by_path() if added else {}
     roots = {".", *_ROOTS, *map(posixpath.normpath, (harness.folder, *harness.python_path))}
     own = {_module(path, roots) for path in held}
@@ -300,9 +379,12 @@ def _module(path: str, roots: Container[str]) -> str:
     return name.partition(".")[0] if name.endswith((".py", ".pyc", ".so")) and (folder or ".") in roots else ""
 
 
-def guards(snapshot: Snapshot, changes: Sequence[FileChange], hiding: Container[str] = ()) -> tuple[PlacedFile, ...]:
+def guards(
+    snapshot: Snapshot, changes: Sequence[FileChange], hiding: Container[str] = (), runner: Runner = Runner.PYTEST
+) -> tuple[PlacedFile, ...]:
     """Return what undoes a patch's `changes` of tests and of what runs them, to be placed after the patch's own files.
 
+    What runs them is what pytest reads, and beside that what the `runner` of another language does.
     It tells by names alone, and takes away the files at the paths `hiding`, which stand in for modules of the
     environment. Files of the tree get their old content. The files of a repository that is itself a tool for tests are
     only undone where their name leaves no doubt: what looks like a test there may be what is repaired.
@@ -311,13 +393,15 @@ def guards(snapshot: Snapshot, changes: Sequence[FileChange], hiding: Container[
     undone = (
         change
         for change in changes
-        if change.path in hiding or (_is_guarded(change.path, tool) and not _leaves_the_runner(change))
+        if change.path in hiding or (_is_guarded(change.path, tool, runner) and not _leaves_the_runner(change))
     )
     return tuple(PlacedFile(change.path, change.before, change.mode) for change in undone)
 
 
-def _is_guarded(path: str, tool: bool) -> bool:
+def _is_guarded(path: str, tool: bool, runner: Runner) -> bool:
     parts = path.split("/")
+    if runner in ROWS and re.fullmatch(ROWS[runner].reads or r"(?!)", path):
+        return True
     is_read = parts[-1] in _NAMES or any(part.lower().endswith(_READ) for part in parts)
     return is_read or parts[0] == BOX or (not tool and is_test_path(path))
 
@@ -335,6 +419,14 @@ def _leaves_the_runner(change: FileChange) -> bool:
 
 def _of_the_runner(name: str, text: str) -> Sequence[object]:
     """Return the tables of a file that are about tests, as the runner would read them. Raises ValueError."""
+    if name == "package.json":
+        said = json.loads(text)
+        return (
+            [said.get(key) for key in ("jest", "mocha", "vitest", "scripts", "type")] if isinstance(said, dict) else []
+        )
+    if name == "Cargo.toml":
+        free = {"dependencies", "features", "package", "workspace"}
+        return [pair for pair in tomllib.loads(text).items() if pair[0] not in free]
     if name.endswith(".toml"):
         tool = tomllib.loads(text).get("tool", {})
         return [pair for pair in tool.items() if _RUNNING.search(pair[0])] if isinstance(tool, dict) else [tool]

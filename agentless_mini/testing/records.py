@@ -7,6 +7,7 @@ that ran as many tests as it had collected. Tests of ours among the others show 
 to be.
 """
 
+import base64
 import hashlib
 import json
 from bisect import bisect_left
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentless_mini.domain import TOO_BUSY, Case, CaseResult, Ending, Fault, Outcome, StepResult
+from agentless_mini.testing.formats import READERS, placed
 from agentless_mini.testing.inside.amini_record import LEFT as LEFT
 from agentless_mini.testing.plans import Task
 
@@ -205,6 +207,92 @@ def _events(data: bytes, key: str) -> Iterator[Mapping[str, Any]]:
                 yield event
 
 
+# --- what runners of other languages report ---------------------------------------------------------------------------
+
+_CUT, _HUNG = "What its runner reported is not whole", "It took too long"
+_NO_END = "Tests of ours at the end of its file did not run"
+_NO_FAILURE = "Its process ended with status {}, though no test failed"
+
+
+def read_runs(data: bytes, key: str, format_name: str) -> Record:
+    """Return what a record of reports says, sealed with a key, each in the format of this name.
+
+    In a process that was cut off, ended early or hung no test passed.
+    """
+    results, parts, root = list[CaseResult](), dict[str, bytes](), ""
+    begun = done = False
+    for event in _events(data, key):
+        match event["event"]:
+            case "foreign":
+                return Record(begun=begun, forged=OTHERS)
+            case "begun":
+                begun, root = True, str(event.get("root"))
+            case "part":
+                parts[event["id"]] = parts.get(event["id"], b"") + base64.b64decode(str(event.get("data")))
+            case "left":
+                results.append(CaseResult(event["id"], Outcome.SKIP, fault=Fault("", LEFT)))
+            case "ran":
+                came = _of_run(event, parts, format_name, root)
+                if isinstance(came, str):
+                    return Record(begun=begun, forged=came)
+                results += came
+                parts = {}
+            case "closed":
+                done = True
+    return Record(_merged(results), begun, done)
+
+
+def _of_run(
+    event: Mapping[str, Any], parts: Mapping[str, bytes], format_name: str, root: str
+) -> list[CaseResult] | str:
+    """Return what came of the files of one process, or why nothing of it is believed."""
+    files, status = event["files"], _whole(event["status"])
+    if not files:
+        return []
+    found = None if event["cut"] else READERS[format_name](parts)
+    told = list(placed(found or (), files, event["names"], root))
+    problem = _HUNG if event["hung"] else _CUT if found is None else ""
+    bad = any(one.outcome in {Outcome.FAIL, Outcome.ERROR} for _, one in told)
+    problem = problem or (_NO_FAILURE.format(status) if status and told and not bad else "")
+    said = (
+        b"\n".join(parts.get(name, b"") for name in ("err", "out"))
+        .decode("utf-8", "replace")
+        .strip()[-MOST_TEXT // 2 :]
+    )
+    ours = {f"{file}::{name}": (file, expected) for file, name, expected in event["canaries"]}
+    came = {next((name for name in ours if covers(name, id_)), id_): one.outcome for id_, one in told}
+    cut_short = set[str]()
+    for id_, (file, expected) in ours.items():
+        outcome = came.get(id_)
+        if outcome is (Outcome.PASS if expected == "fail" else Outcome.FAIL):
+            return UNLIKE.format(expected)
+        cut_short |= {file} if outcome is None else set()
+    results = []
+    for id_, one in told:
+        doubt = problem or (_NO_END if id_.partition("::")[0] in cut_short else "")
+        is_doubted = bool(doubt) and one.outcome is Outcome.PASS
+        fault = Fault("", f"{doubt}.") if is_doubted else _inside(one.fault, root)
+        outcome = Outcome.ERROR if is_doubted else one.outcome
+        if not any(covers(name, id_) for name in ours):
+            results.append(CaseResult(id_[:MOST_ID], outcome, one.seconds, fault))
+    known = {result.id.partition("::")[0] for result in results}
+    for file in files:
+        why = problem or (_NO_END if file in cut_short else "")
+        if event["hung"] or (why and file not in known):
+            words = _printed(f"{why}: {said}" if said else f"{why}.")
+            results.append(CaseResult(file, Outcome.TIMEOUT if event["hung"] else Outcome.ERROR, 0.0, Fault("", words)))
+    return results
+
+
+def _inside(fault: Fault | None, root: str) -> Fault | None:
+    """Return a fault with its path as the tree has it."""
+    if fault is None:
+        return None
+    path = fault.path.removeprefix(f"{root}/")
+    is_inside = not path.startswith("/")
+    return Fault(fault.kind, _printed(fault.message), path if is_inside else "", fault.line if is_inside else 0)
+
+
 def _is_text(value: object, most: int) -> bool:
     """Tell whether it is a text that a path can be written as."""
     try:
@@ -252,6 +340,8 @@ def _merged(results: Iterable[CaseResult]) -> tuple[CaseResult, ...]:
 def record_of(task: Task, step: StepResult) -> Record:
     """Return the record of a step, with what its ending says of the test that was running; of a command it is empty."""
     (data, *_) = (*(file.data for file in step.results if file.path == task.record), b"")
+    if task.format:
+        return read_runs(data, task.key, task.format)
     return read_record(data, task.key, step.ending, task.canaries)
 
 

@@ -317,3 +317,27 @@ def test_a_survey_of_a_tree_without_text_is_empty() -> None:
 def test_an_issue_of_a_megabyte_is_read_in_linear_time() -> None:
     text = "a/" * 200_000 + "a." * 200_000 + "`" * 100_000 + 'File "' * 50_000
     assert survey(Issue(text), snapshot(text_file("a.py"))).ranked == ("a.py",)
+
+
+@pytest.mark.parametrize(
+    ("path", "runner"),
+    [
+        ("src/cart.test.ts", Runner.JEST),
+        ("lib/__tests__/cart.jsx", Runner.JEST),
+        ("packages/a/test/cart.mjs", Runner.NODE),
+        ("pkg/cart_test.go", Runner.GO),
+        ("crates/a/tests/cart.rs", Runner.CARGO),
+        ("src/test/java/shop/CartTest.java", Runner.MAVEN),
+        ("spec/models/cart_spec.rb", Runner.RSPEC),
+        ("tests/Unit/CartTest.php", Runner.PHPUNIT),
+    ],
+)
+def test_a_test_of_another_language_is_told_by_its_path_and_run_by_its_runner(path: str, runner: Runner) -> None:
+    assert is_test_path(path)
+    assert runs_here(path, runner)
+    assert not runs_here("src/cart.py", runner)
+
+
+@pytest.mark.parametrize("path", ["src/cart.ts", "src/testing/cart.js", "latest.js"])
+def test_what_is_like_a_test_by_its_name_alone_is_none(path: str) -> None:
+    assert not is_test_path(path)

@@ -305,3 +305,17 @@ def test_any_text_is_a_file_of_some_tree(one: str, other: str) -> None:
     found = related_tests(snapshot, touched, SILENT)
     assert found == related_tests(snapshot, touched[::-1], SILENT)
     assert set(found) <= {"tests/test_a.py", "tests/test_b.py"}
+
+
+def test_tests_of_another_language_are_related_by_words_where_imports_tell_nothing() -> None:
+    texts = {
+        "src/lib.rs": "pub fn total() {}",
+        "tests/adds.rs": "#[test]\nfn adds() {}",
+        "tests/tax.rs": "#[test]\nfn total() {}",
+        "tests/common/mod.rs": "pub fn nothing() {}",
+    }
+    entries = (SourceFile(path, "100644", FileKind.TEXT, text.encode()) for path, text in texts.items())
+    snapshot = Snapshot("shop", "c" * 40, "d" * 64, tuple(entries))
+    assert related_tests(snapshot, ["src/lib.rs"], Issue("the total"), Runner.CARGO)[0] == "tests/tax.rs"
+    assert related_tests(snapshot, ["src/lib.rs"], SILENT, Runner.CARGO) == ("tests/adds.rs", "tests/tax.rs")
+    assert related_tests(snapshot, ["src/lib.rs"], SILENT) == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import BoxLimits, BoxUser, Job, JobResult, PackedTree, Runner, Step, StepResult
+from agentless_mini.domain import BoxLimits, BoxUser, Environment, Job, JobResult, PackedTree, Runner, Step, StepResult
 from agentless_mini.environment.activated import COPIED, Activated, activate, find_environment
 from agentless_mini.errors import AminiError, EnvironmentFailed
 from agentless_mini.settings.run import SandboxSettings
@@ -37,7 +37,9 @@ def found(
         return JobResult(tuple(step for step in steps if step)) if all(steps) else NOT_HERE
 
     sandbox = ScriptedSandbox(answering)
-    return asyncio.run(find_environment(sandbox, "i", TREE, runner, BoxLimits(), path)), sandbox.jobs
+    return asyncio.run(
+        find_environment(sandbox, Job(Environment("i"), TREE, (), (), BoxLimits()), runner, path)
+    ), sandbox.jobs
 
 
 def only(program: str) -> Callable[[Job, Step], StepResult]:
@@ -162,9 +164,7 @@ def test_an_image_without_python_is_told_so(tmp_path: Path) -> None:
     image_id()  # skips where no daemon answers
     subprocess.run(("docker", "import", tmp_path / "empty.tar", name), check=True, capture_output=True)
     try:
-        with pytest.raises(
-            EnvironmentFailed, match=r"needs Python 3\.7 or newer.*add one to it, or name another"
-        ) as told:
+        with pytest.raises(EnvironmentFailed, match=r"python3.* cannot be run.*install what they need") as told:
             opened(request(BARE, tmp_path), settings(name), [])
         assert "daemon" not in str(told.value)
     finally:

@@ -1,20 +1,28 @@
 import asyncio
 import os
+import shutil
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import BoxUser, Event, PackedTree, PhaseSaid, Runner, Step
+from agentless_mini.chain.session import Boxes, Refused, run_cases
+from agentless_mini.domain import CARRIED, BoxLimits, BoxUser, Event, Outcome, PackedTree, PhaseSaid, Runner, Step
 from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandbox.daemon import connect
+from agentless_mini.sandbox.carried import carry
+from agentless_mini.sandbox.daemon import Image, connect
 from agentless_mini.settings.run import SandboxSettings
+from agentless_mini.testing import harness_of
 from tests.environment.samples import BARE, sample
-from tests.environment.trees import opened, request, run_there, sentences
+from tests.environment.trees import opened, request, run_there, sentences, tree
 from tests.sandbox.conftest import containers
+from tests.sandbox.image import build, libraries
+from tests.testing.boxes import case, patch_of
+from tests.testing.languages import NODE
 
 pytestmark = pytest.mark.slow
 
@@ -131,3 +139,89 @@ def test_a_cancelled_build_leaves_no_container(base: str, tmp_path: Path) -> Non
 
     asyncio.run(run())
     assert containers(os.getpid()) == []
+
+
+@pytest.fixture
+def bare() -> Iterator[str]:
+    """Return the name of an image with a shell and its libraries, and nothing else."""
+    client = connect(1)
+    try:
+        build(client, {"/bin/sh": Path("/bin/sh"), **libraries([Path("/bin/sh")])}, "amini-test-bare:1")
+        yield "amini-test-bare:1"
+        for image in client.api.images("amini-env"):
+            if "amini-env:python" in str(image["RepoTags"]):
+                client.api.remove_image(image["Id"], force=True)
+        client.api.remove_image("amini-test-bare:1", force=True)
+    finally:
+        client.close()
+
+
+def test_an_image_without_a_python_is_lent_that_of_amini(bare: str, tmp_path: Path) -> None:
+    asked = request(tree({"notes.txt": "41\n"}), tmp_path, Runner.COMMAND)
+    reading, looking = Step(("sh", "-c", "read line < notes.txt; echo $line")), Step(("sh", "-c", "command -v python3"))
+    result, place = run_there(asked, settings(image=bare), reading, looking)
+    assert [step.output.text() for step in result.steps] == ["41\n", ""]
+    assert place.place.environment.python == CARRIED
+    _, again = run_there(asked, settings(image=bare), reading)
+    assert again.identity == place.identity, "it is made once"
+
+
+def test_an_image_for_another_machine_has_to_have_a_python(bare: str) -> None:
+    client = connect(1)
+    try:
+        with pytest.raises(EnvironmentFailed, match=r"another machine \(mips\).*add a Python to it"):
+            carry(client, Image("sha256:0", machine="mips"))
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def node_image(tmp_path: Path) -> Iterator[str]:
+    """Return the name of an image with node, a shell, a package beside its working folder, and no Python."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not here")
+    (tmp_path / "index.js").write_text("exports.one = 1;\n")
+    program, name = Path(node).resolve(), f"amini-test-node:{os.getpid()}"
+    files = {"/bin/sh": Path("/bin/sh"), "/bin/node": program, "/app/node_modules/dep/index.js": tmp_path / "index.js"}
+    client = connect(1)
+    try:
+        build(client, files | libraries([Path("/bin/sh"), program]), f"{name}-made")
+        made = client.api.create_container(f"{name}-made", ["none"])["Id"]
+        changes = ["WORKDIR /app", "ENV PATH=/bin"]
+        client.api.commit(made, repository="amini-test-node", tag=str(os.getpid()), changes=changes)
+        client.api.remove_container(made)
+        before = {image["Id"] for image in client.api.images("amini-env")}
+        yield name
+        after = [image["Id"] for image in client.api.images("amini-env") if image["Id"] not in before]
+        for one in (*after, name, f"{name}-made"):
+            client.api.remove_image(one, force=True)
+    finally:
+        client.close()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("setup", ["", "echo 1 > made.txt"])
+def test_tests_run_in_an_image_of_node_with_its_own_packages(node_image: str, setup: str, tmp_path: Path) -> None:
+    files = {**NODE.files, NODE.test: "require('dep');\n" + NODE.files[NODE.test]}
+    snapshot = tree(files)
+    wanted = [case(f"{NODE.test}::adds prices"), case(f"{NODE.test}::an empty cart")]
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            asked = request(snapshot, tmp_path / "cache", Runner.NODE)
+            place = await open_environment(asked, settings(image=node_image, setup=setup), lambda event: None, stack)
+            assert isinstance(place, Opened), place
+            assert place.place.environment.python == CARRIED
+            harness = replace(harness_of(snapshot), variables=place.variables)
+            boxes = Boxes(place.sandbox, place.place, harness, snapshot, lambda event: None, BoxLimits(), 20.0)
+            patches = (None, *(patch_of(snapshot, {"cart.js": code}) for code in (NODE.fixed, "process.exit(0)")))
+            came = [await run_cases(boxes, patch, wanted, canaries=3) for patch in patches]
+            told = [[result.outcome for result in one] for one in came if not isinstance(one, Refused)]
+            assert told == [
+                [Outcome.FAIL, Outcome.PASS],
+                [Outcome.PASS, Outcome.PASS],
+                [Outcome.ERROR, Outcome.ERROR],
+            ], came
+
+    asyncio.run(run())

@@ -1,9 +1,10 @@
 """Small repositories whose tests run in real boxes, by bubblewrap, in the virtual environment of these tests."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agentless_mini.chain.execute import execute
@@ -30,6 +31,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import make_patch
+from agentless_mini.environment.ecosystems import tools
 from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandbox.host import VirtualEnvironment
 from agentless_mini.sandbox.wire import pack_snapshot
@@ -72,9 +74,10 @@ class RealBoxes:
     def bench(self, files: Mapping[str, str]) -> Boxes:
         snapshot = tree(files)
         pack = pack_snapshot(snapshot, lambda held: iter(()), self.folder / "body")
-        sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": self.environment}, {pack.digest: pack}, 2)
-        place = Place(Environment("here", self.environment.python), PackedTree(pack.digest))
         harness = self.harness or harness_of(snapshot)
+        here = replace(self.environment, tools=tools(harness.runner, os.environ["PATH"]))
+        sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": here}, {pack.digest: pack}, 2)
+        place = Place(Environment("here", self.environment.python), PackedTree(pack.digest))
         return Boxes(sandbox, place, harness, snapshot, self.events.append, self.limits, self.case_seconds)
 
     def run(

@@ -1,6 +1,7 @@
 """Reading tests out of answers: the block that counts, normal forms, names, and hostile text."""
 
 import ast
+import re
 import sys
 
 import pytest
@@ -197,3 +198,35 @@ def test_whatever_a_string_of_a_test_holds_is_kept(text: str) -> None:
 
 def test_a_fence_that_is_none_is_seen_in_a_moment() -> None:
     assert reason("```" + " " * 30_000 + "`") is Reason.NO_TEST
+
+
+SCRIPT = "test('adds', () => { expect(1).toBe(2); });\n"
+
+
+@pytest.mark.parametrize(
+    ("runner", "info", "code", "example", "expected"),
+    [
+        (Runner.JEST, "js", SCRIPT, "", r"x/amini_\w{10}\.test\.js"),
+        (Runner.JEST, "ts", SCRIPT, "x/cart.spec.ts", r"x/amini_\w{10}\.spec\.ts"),
+        (Runner.NODE, "", SCRIPT, "x/test.mjs", r"x/amini_\w{10}\.test\.mjs"),
+        (Runner.RSPEC, "ruby", "it('adds') { }\n", "x/cart_spec.rb", r"x/amini_\w{10}_spec\.rb"),
+        (Runner.GO, "go", "package x\n\nfunc TestA(t *testing.T) {}\n", "x/cart_test.go", r"x/amini_\w{10}_test\.go"),
+        (Runner.PHPUNIT, "php", "<?php class IssueTest { function testA() {} }\n", "", r"x/Amini\w{10}Test\.php"),
+    ],
+)
+def test_a_test_of_another_language_is_named_as_its_runner_wants_it(
+    runner: Runner, info: str, code: str, example: str, expected: str
+) -> None:
+    read = read_test(answer(fenced("no test\n", info) + fenced(code, info)), "x", TAKEN, runner, example=example)
+    assert isinstance(read, Case), read
+    assert re.fullmatch(expected, read.path)
+    stem, data = read.path.rpartition("/")[2].partition(".")[0], (read.data or b"").decode()
+    assert data == code.replace("IssueTest", stem).replace("TestA", f"TestA_{stem[6:16]}")
+
+
+def test_another_language_has_blocks_of_its_own_and_names_that_are_free() -> None:
+    assert reason(fenced(SCRIPT, "python"), Runner.JEST) is Reason.NO_TEST
+    assert reason(SCRIPT, Runner.JEST) is Reason.NO_TEST
+    taken = TakenNames(["x"])
+    read = read_test(answer(fenced(SCRIPT, "js")), "x", taken, Runner.JEST)
+    assert isinstance(read, Rejected)

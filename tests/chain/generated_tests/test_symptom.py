@@ -136,3 +136,24 @@ def test_whatever_a_test_says_the_answer_is_one_line(
     assert line.isprintable()
     assert line
     assert described(fault).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "message", "expected"),
+    [
+        (Outcome.FAIL, "AssertionError", "1 !== 2", True),
+        (Outcome.FAIL, "failure", "got 2, want 3", True),
+        (Outcome.FAIL, "", "", True),
+        (Outcome.FAIL, "TypeError", "cart.pay is not a function", False),
+        (Outcome.FAIL, "TypeError", "cart.currency is not a function", True),
+        (Outcome.FAIL, "ReferenceError", "it failed", False),
+        (Outcome.ERROR, "", "./a_test.go:3: undefined: shop.Pay", False),
+        (Outcome.ERROR, "", "./a_test.go:3: undefined: shop.currency", True),
+        (Outcome.ERROR, "", "it broke", False),
+    ],
+)
+def test_a_lack_in_another_language_counts_if_the_issue_names_it(
+    outcome: Outcome, kind: str, message: str, expected: bool
+) -> None:
+    fault = Fault(kind, message) if kind or message else None
+    assert isinstance(judged(outcome, fault, runner=Runner.JEST), str) is expected

@@ -1,0 +1,196 @@
+"""The runners of languages other than Python, one row each: the one place where a runner is added.
+
+A row says how a test file is told by its path, how chosen files are run and where the result comes from, how a new test
+is named, and what else the runner reads. `testing.detected` finds the runner of a tree, `testing.inside.amini_report`
+starts it in a box, `testing.formats` reads what it reports.
+"""
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentless_mini.domain.testing import Runner
+
+
+class Group(enum.Enum):
+    """What one process of a runner is given."""
+
+    FILE = "file"
+    FOLDER = "folder"  # all files of a folder, which the language compiles together
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerRow:
+    """A runner.
+
+    `suffixes` are those of the language's files, `tests` matches the paths of test files and `root` the name of the
+    file that makes a folder a project. `command` starts the runner: a word `{files}` becomes the files as the project
+    has them, `{report}` a path for its report, `{folder}` their folder, `{stems}` their names without a suffix, joined
+    by commas. Without `{report}` what it prints is read, or the files of the project that match `left`. `format` names
+    the reader. `holds` matches a file that holds a test; `new` is the name of a new one ("" where none is written),
+    with the `{tail}` of the example's, put into `folder` where there is no example, and `fences` are the languages of
+    its fence. `reads` matches what the runner reads beside the tests: there a patch is
+    undone. `canary` has texts that are added to each file, for files of modules ("esm"), others, or as a file of its
+    own (a name): `{name}` and `{other}` are tests of which the second fails, of the sums `{first} + {second}`. `check`
+    ends well where the language is there. Starting takes `startup` seconds at most, of which `free` count for no test.
+    `env` are variables: "~" begins a folder of the box's own, "?" an option that is left out where node has none such.
+    """
+
+    suffixes: tuple[str, ...]
+    tests: str
+    root: str
+    command: tuple[str, ...]
+    format: str
+    holds: str
+    check: tuple[str, ...]
+    group: Group = Group.FILE
+    left: str = ""
+    new: str = ""
+    folder: str = ""
+    fences: tuple[str, ...] = ()
+    reads: str = ""
+    canary: tuple[tuple[str, str], ...] = ()
+    startup: float = 30.0
+    free: float = 2.0
+    env: tuple[tuple[str, str], ...] = ()
+
+
+_SCRIPTS = (".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx")
+_NAMED = r"(?:[^/]*[._-](?:test|spec)s?|tests?)\.[cm]?[jt]sx?"
+_SCRIPT_TESTS = rf"(?:.*/)?(?:{_NAMED}|(?:__tests__|tests?|spec)/(?:.*/)?[^/]+\.[cm]?[jt]sx?)"
+_SCRIPT_FENCES = ("javascript", "js", "jsx", "mjs", "cjs", "typescript", "ts", "tsx")
+_HAS_NODE = ("node", "--version")
+_CALLS = r"(?:^|[^\w.])(?:test|it)(?:\.\w+)*\s*[(`]"
+_CONFIGURES = r"(?:.*/)?node_modules/.*|(?:.*/)?(?:package\.json|\.npmrc|{})"
+# Without its handler for traps, WebAssembly maps no gigabytes, which boxes refuse.
+_SCRIPT_ENV = (("NODE_ENV", "test"), ("NODE_OPTIONS", "?--disable-wasm-trap-handler"))
+_SUM = "{first} + {second}"
+_NODE = (
+    "aminiTest('{name}', () => aminiAssert.strictEqual(" + _SUM + ", {right}));"
+    " aminiTest('{other}', () => aminiAssert.strictEqual(" + _SUM + ", {wrong}));"
+)
+_GLOBAL = (
+    ";(typeof it === 'function' ? it : test)('{name}', () => {{ if (" + _SUM + " !== {right}) throw new Error(); }});"
+    " (typeof it === 'function' ? it : test)('{other}', () => {{ if (" + _SUM + " !== {wrong}) throw new Error(); }});"
+)
+_EXPECT = (
+    "aminiTest('{name}', () => {{ aminiExpect(" + _SUM + ").toBe({right}); }});"
+    " aminiTest('{other}', () => {{ aminiExpect(" + _SUM + ").toBe({wrong}); }});"
+)
+_JVM_TESTS = r"(?:.*/)?src/(?:test|it)/.*(?:Tests?|IT|TestCase|Spec|/Test\w*)\.(?:java|kt|groovy)"
+_JVM_HOLDS = r"@(?:\w+\.)*(?:Test|ParameterizedTest)\b|extends TestCase"
+
+ROWS: Mapping[Runner, RunnerRow] = {
+    Runner.NODE: RunnerRow(
+        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+        ("node", "--test", "--test-reporter=tap", "{files}"), "tap", _CALLS, _HAS_NODE,
+        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES, reads=_CONFIGURES.format("tsconfig[^/]*"),
+        env=_SCRIPT_ENV[1:],
+        canary=(
+            ("esm", "import {{ test as aminiTest }} from 'node:test'; import aminiAssert from 'node:assert'; " + _NODE),
+            ("", "{{ const aminiTest = require('node:test'), aminiAssert = require('node:assert'); " + _NODE + " }}"),
+        ),
+    ),
+    Runner.JEST: RunnerRow(
+        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+        ("jest", "--ci", "--json", "--outputFile={report}", "--runInBand", "--coverage=false", "--watchAll=false",
+         "--reporters=default", "--passWithNoTests", "--runTestsByPath", "{files}"),
+        "jest", _CALLS, _HAS_NODE, Group.ALL,
+        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
+        reads=_CONFIGURES.format(r"jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|babel\.config[^/]*|tsconfig[^/]*"),
+        canary=(("", "{{ const aminiTest = test, aminiExpect = expect; " + _EXPECT + " }}"),),
+        free=4.0, env=_SCRIPT_ENV,
+    ),
+    Runner.VITEST: RunnerRow(
+        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+        ("vitest", "run", "--reporter=json", "--outputFile={report}", "--coverage.enabled=false", "--passWithNoTests",
+         "{files}"),
+        "jest", _CALLS, _HAS_NODE, Group.ALL,
+        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
+        reads=_CONFIGURES.format(r"vite(?:st)?\.[^/]*|tsconfig[^/]*"),
+        canary=(("", "import {{ test as aminiTest, expect as aminiExpect }} from 'vitest'; " + _EXPECT),),
+        free=4.0, env=_SCRIPT_ENV,
+    ),
+    Runner.MOCHA: RunnerRow(
+        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+        ("mocha", "--reporter", "xunit", "--reporter-option", "output={report}", "--exit", "{files}"), "junit",
+        _CALLS, _HAS_NODE,
+        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
+        reads=_CONFIGURES.format(r"\.mocharc[^/]*|mocha\.opts|\.babelrc[^/]*|babel\.config[^/]*|tsconfig[^/]*"),
+        canary=(("", _GLOBAL),), env=_SCRIPT_ENV,
+    ),
+    Runner.GO: RunnerRow(
+        (".go",), r"(?:.*/)?[^/]+_test\.go", "go.mod",
+        ("go", "test", "-json", "-count=1", "-vet=off", "{folder}"), "go",
+        r"(?m)^func (?:Test|Example)\w*\(", ("go", "version"), Group.FOLDER,
+        new="amini_{digest}_test.go", fences=("go", "golang"), reads=r"(?:.*/)?(?:go\.work(?:\.sum)?|vendor/.*)",
+        canary=(
+            ("amini_{digest}_test.go",
+             'package {package}\n\nimport "testing"\n\n'
+             "func {name}(t *testing.T) {{\n\tif " + _SUM + " != {right} {{\n\t\tt.Fatal()\n\t}}\n}}\n\n"
+             "func {other}(t *testing.T) {{\n\tif " + _SUM + " != {wrong} {{\n\t\tt.Fatal()\n\t}}\n}}\n"),
+        ),
+        startup=300.0, free=60.0,
+        env=(("GOCACHE", "~gocache"), ("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local"),
+             ("GONOSUMDB", "*"), ("GOPATH", "~go")),
+    ),
+    Runner.CARGO: RunnerRow(
+        (".rs",), r"(?:.*/)?tests/[^/]+\.rs", "Cargo.toml",
+        ("cargo", "test", "--offline", "--color", "never", "--test", "{stems}"), "cargo", r"#\[(?:\w+::)*test\b",
+        ("cargo", "--version"),
+        new="amini_{digest}.rs", folder="tests", fences=("rust", "rs"),
+        reads=r"(?:.*/)?(?:Cargo\.toml|\.cargo/.*|build\.rs)",
+        canary=(
+            ("", "#[test]\nfn {name}() {{\n    assert_eq!(" + _SUM + ", {right});\n}}\n\n"
+             "#[test]\nfn {other}() {{\n    assert_eq!(" + _SUM + ", {wrong});\n}}\n"),
+        ),
+        startup=300.0, free=60.0, env=(("CARGO_TERM_COLOR", "never"),),
+    ),
+    Runner.MAVEN: RunnerRow(
+        (".java", ".kt"), _JVM_TESTS, "pom.xml",
+        ("mvn", "-o", "-q", "-B", "test", "-Dtest={stems}", "-DfailIfNoTests=false",
+         "-Dsurefire.failIfNoSpecifiedTests=false"),
+        "junit", _JVM_HOLDS, ("mvn", "--version"), Group.ALL,
+        left="target/surefire-reports/*.xml",
+        new="Amini{digest}Test.java", folder="src/test/java", fences=("java",),
+        reads=r"(?:.*/)?(?:pom\.xml|\.mvn/.*|junit-platform\.properties)",
+        startup=300.0, free=60.0,
+    ),
+    Runner.GRADLE: RunnerRow(
+        (".java", ".kt", ".groovy"), _JVM_TESTS, "build.gradle",
+        ("gradle", "--offline", "--no-daemon", "--continue", "test"),
+        "junit", _JVM_HOLDS, ("gradle", "--version"), Group.ALL,
+        left="build/test-results/test/*.xml",
+        new="Amini{digest}Test.java", folder="src/test/java", fences=("java",),
+        reads=r"(?:.*/)?(?:(?:build|settings)\.gradle(?:\.kts)?|gradle\.properties|gradle/.*|buildSrc/.*)",
+        startup=300.0, free=60.0,
+    ),
+    Runner.RSPEC: RunnerRow(
+        (".rb",), r"(?:.*/)?spec/(?:.*/)?[^/]+_spec\.rb", "Gemfile",
+        ("rspec", "--format", "json", "--out", "{report}", "{files}"), "rspec",
+        r"\b(?:it|specify|example)\b", ("ruby", "--version"),
+        new="amini_{digest}_spec.rb", folder="spec", fences=("ruby", "rb"),
+        reads=r"(?:.*/)?(?:\.rspec|spec_helper\.rb|rails_helper\.rb|\.bundle/.*)",
+        canary=(
+            ("", "\nRSpec.describe('{name}') {{ it('holds') {{ expect(" + _SUM + ").to eq {right} }} }}\n"
+             "RSpec.describe('{other}') {{ it('holds') {{ expect(" + _SUM + ").to eq {wrong} }} }}\n"),
+        ),
+    ),
+    Runner.PHPUNIT: RunnerRow(
+        (".php",), r"(?:.*/)?[tT]ests?/(?:.*/)?[^/]+Test\.php", "composer.json",
+        ("phpunit", "--log-junit", "{report}", "{files}"), "junit",
+        r"function\s+test|@test\b|#\[Test", ("php", "--version"),
+        new="Amini{digest}Test.php", folder="tests", fences=("php",), reads=r"(?:.*/)?(?:phpunit\.[^/]*|vendor/.*)",
+    ),
+    Runner.CTEST: RunnerRow(
+        (".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"),
+        r"(?:.*/)?(?:tests?/(?:.*/)?[^/]+|[^/]*test[^/]*)\.(?:c|cc|cpp|cxx)", "CMakeLists.txt",
+        ("sh", "-c", 'cmake -S . -B "$0" >&2 && cmake --build "$0" >&2 && ctest --test-dir "$0" --output-junit "$1"',
+         "{build}", "{report}"),
+        "junit", r"\b(?:main|TEST\w*)\s*\(", ("cmake", "--version"), Group.ALL,
+        reads=r"(?:.*/)?CTest[^/]*", startup=300.0, free=60.0,
+    ),
+}  # fmt: skip
+TESTS = {runner: re.compile(row.tests) for runner, row in ROWS.items()}

@@ -1,0 +1,130 @@
+"""What the tests of other languages need: commands of their package managers, by the files of a tree.
+
+They run in the box of a build, whose network leads to their registry alone; what they fetch is kept beside the
+environment ($AMINI_KEEP), where the boxes of tests can read it. Scripts of packages run there too, as native modules
+need it; where such a script fails, npm installs without them.
+"""
+
+import hashlib
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentless_mini.domain import Runner, Snapshot
+from agentless_mini.domain.runners import ROWS
+
+VERSION = "1"
+_NPM = "--no-audit --no-fund --loglevel=error"
+_LOCKED = {
+    "package-lock.json": f"npm ci {_NPM} || npm ci {_NPM} --ignore-scripts",
+    "npm-shrinkwrap.json": f"npm ci {_NPM} || npm ci {_NPM} --ignore-scripts",
+    "pnpm-lock.yaml": "npx --yes pnpm install --frozen-lockfile",
+    "yarn.lock": "npx --yes yarn install --frozen-lockfile --non-interactive",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ecosystem:
+    """How the packages of a language are had.
+
+    `commands` run in turn, from `hosts`; `variables` of the tests lead below $AMINI_KEEP. `image` is Docker's, on which
+    an environment is built, and `digest` names the files that all of it depends on.
+    """
+
+    commands: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    image: str = ""
+    digest: str = ""
+
+    def variables_in(self, keep: str) -> tuple[tuple[str, str], ...]:
+        """Return the variables where $AMINI_KEEP is this folder."""
+        return tuple((name, f"{keep}/{place}") for name, place in self.variables)
+
+
+_TABLE: Mapping[str, Ecosystem] = {
+    "package.json": Ecosystem((), ("registry.npmjs.org", "registry.yarnpkg.com"), (), "node:{version}-slim"),
+    "go.mod": Ecosystem(
+        ("go mod download", "go test -count=1 -vet=off -run '^$' ./... || true"),
+        ("proxy.golang.org", "sum.golang.org", "storage.googleapis.com"),
+        (("GOMODCACHE", "gomod"), ("AMINI_GOCACHE", "gocache")),
+        "golang:{version}",
+    ),
+    "Cargo.toml": Ecosystem(
+        ("cargo fetch",),
+        ("index.crates.io", "static.crates.io"),
+        (("CARGO_HOME", "cargo"),),
+        "rust:{version}",
+    ),
+    "Gemfile": Ecosystem(
+        ("test ! -s Gemfile || BUNDLE_PATH=$AMINI_KEEP/bundle bundle install --quiet",),
+        ("rubygems.org", "index.rubygems.org"),
+        (("BUNDLE_PATH", "bundle"),),
+        "ruby:{version}-slim",
+    ),
+    "composer.json": Ecosystem(
+        ("composer install --no-interaction --prefer-dist",), ("repo.packagist.org", "packagist.org", "api.github.com")
+    ),
+}
+_READ = {
+    "package.json": ("package.json", *_LOCKED, ".npmrc", ".nvmrc", ".node-version"),
+    "go.mod": ("go.mod", "go.sum"),
+    "Cargo.toml": ("Cargo.toml", "Cargo.lock", "rust-toolchain", "rust-toolchain.toml"),
+    "Gemfile": ("Gemfile", "Gemfile.lock", ".ruby-version"),
+    "composer.json": ("composer.json", "composer.lock"),
+}
+_VERSIONS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "package.json": ("22", r"\A\s*v?(\d{1,3})\b", (".nvmrc", ".node-version")),
+    "go.mod": ("1", r"(?m)^go (\d+\.\d+)", ("go.mod",)),
+    "Cargo.toml": ("1", r'(?:\A\s*|channel\s*=\s*")(\d+\.\d+)', ("rust-toolchain", "rust-toolchain.toml")),
+    "Gemfile": ("3", r"\A\s*(?:ruby-)?(\d+\.\d+)", (".ruby-version",)),
+}
+
+
+def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
+    """Return how the packages of a runner's language are had for a tree, None for Python.
+
+    A user's command is taken to be of the language that the tree has a package for, if it has no file of Python's.
+    """
+    held = snapshot.by_path()
+    own = "" if runner.is_python or any(path.endswith(".py") for path in held) else next(filter(held.get, _TABLE), "")
+    root = ROWS[runner].root if runner in ROWS else own
+    if not root:
+        return None
+    found, names = _TABLE.get(root, Ecosystem()), _READ.get(root, ())
+    said = {path: file.data for path, file in held.items() if path.rpartition("/")[2] in names}
+    commands = found.commands if root in said else ()
+    if root == "package.json" and re.search(rb'"(?:dev|peer)?[dD]ependencies"\s*:\s*\{\s*"', b"".join(said.values())):
+        locked = (command for name, command in _LOCKED.items() if name in said)
+        commands = (next(locked, f"npm install --no-package-lock {_NPM}"),)
+    if root == "composer.json" and not re.search(rb'"require(?:-dev)?"\s*:\s*\{\s*"', said.get(root, b"")):
+        commands = ()
+    total = hashlib.sha256(f"{VERSION} {runner} {commands}".encode())
+    for path, data in sorted(said.items()):
+        total.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
+    image = found.image.replace("{version}", _version(root, said))
+    return Ecosystem(commands, found.hosts, found.variables, image, total.hexdigest())
+
+
+def _version(root: str, said: Mapping[str, bytes]) -> str:
+    """Return the version of the language that the project names, else the newest of its images."""
+    newest, pattern, names = _VERSIONS.get(root, ("", "(?!)", ()))
+    match = re.search(pattern, b"".join(said.get(name, b"") for name in names).decode("utf-8", "replace"))
+    return match[1] if match else newest
+
+
+def tools(runner: Runner, path: str) -> tuple[Path, ...]:
+    """Return the folder of a language's tools on this machine where they lie outside of what every box sees."""
+    program = shutil.which(ROWS[runner].check[0], path=path) if runner in ROWS else None
+    if program is None:
+        return ()
+    found = Path(program).resolve()
+    if found.name == "rustup":
+        asked = (found, "which", ROWS[runner].check[0])
+        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)  # noqa: S603 - on the user's PATH
+        found = Path(done.stdout.strip() or "/usr")
+    home = found.parent.parent
+    return () if found.is_relative_to("/usr") or home == Path("/") else (home,)
