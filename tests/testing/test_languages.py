@@ -7,7 +7,7 @@ import pytest
 from agentless_mini.domain import Outcome, Runner
 from agentless_mini.testing import harness_of
 from tests.testing.boxes import RealBoxes, case, tree
-from tests.testing.languages import NODE, PROJECTS, Project
+from tests.testing.languages import GO, NODE, PROJECTS, Project
 
 # What the continuous integration may not have, or what takes a compiler's time.
 _THOROUGH = {Runner.GO, Runner.CTEST, Runner.CARGO}
@@ -65,6 +65,15 @@ def test_a_file_that_cannot_be_run_is_an_error_and_leaves_the_others(boxes: Real
     results = boxes.run(files, [case("bad.test.js"), case(f"{NODE.test}::an empty cart")])
     assert [result.outcome for result in results.values()] == [ERROR, PASS]
     assert boxes.run_files(files, ["bad.test.js", NODE.test])[0].outcome is ERROR
+
+
+@pytest.mark.thorough
+def test_tests_of_a_package_of_several_files_are_told_apart_from_ours(boxes: RealBoxes) -> None:
+    available(boxes, GO)
+    more = 'package shop\n\nimport "testing"\n\nfunc TestMore(t *testing.T) {}\n'
+    cases = [case(f"{GO.test}::TestTotal"), case("more_test.go::TestMore")]
+    (verdict,) = boxes.execute({**GO.files, "more_test.go": more}, [{GO.source: GO.fixed}], cases)
+    assert verdict.passed() == {one.id for one in cases}
 
 
 @pytest.mark.thorough
