@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,7 +75,8 @@ class Bug:
     """A bug. `files` are put over those of the `package`, whose archive has the digest, `without` some of them.
 
     A package is npm's, or the path of an archive in Debian, after "debian:"; `made` is done to it first. `options` are
-    those of `amini repair` that this project needs.
+    those of `amini repair` that this project needs. `cheats` are put before the file that the right patch changes, to
+    make tests pass that fail.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FORBID
@@ -91,6 +92,14 @@ class Bug:
     made: tuple[Made, ...] = ()
     without: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    cheats: Mapping[str, str] = field(default_factory=dict)
+
+    def cheated(self, folder: Path) -> "Bug":
+        """Return it with the cheats for wrong patches, each with more votes than the right one."""
+        right = next(offer for offer in self.patches if offer.right)
+        first = self.tree(folder)[right.path].decode().partition("\n")[0] + "\n"
+        wrong = (Offer(right.path, first, code.rstrip() + "\n" + first, votes=2) for code in self.cheats.values())
+        return replace(self, patches=(right, *wrong))
 
     def tree(self, folder: Path) -> dict[str, bytes]:
         """Return the files of the faulty project; `folder` is for the archive of its package."""
@@ -137,7 +146,7 @@ def load_bugs() -> tuple[Bug, ...]:
     )
 
 
-def try_bug(bug: Bug, folder: Path, *more: str) -> tuple[str, str]:
+def try_bug(bug: Bug, folder: Path, *options: str) -> tuple[str, str]:
     """Run `amini repair` on a bug; return "right", "wrong" or "nothing", and what it said."""
     files = bug.tree(folder)
     repository = make_repository(folder / bug.name, files)
@@ -146,9 +155,9 @@ def try_bug(bug: Bug, folder: Path, *more: str) -> tuple[str, str]:
     rustup = os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))
     numbers = ("-n", str(sum(offer.votes for offer in bug.patches)), "--tests", str(len(bug.tests)))
     with ScriptedServer(ServedModel(script=bug.script())) as server:
-        asked = (".", "../issue.md", "--base-url", server.url, "--model", "scripted", "--sandbox", "local", *numbers)
+        asked = (".", "../issue.md", "--base-url", server.url, "--model", "scripted", *options, *numbers)
         done = subprocess.run(
-            [sys.executable, "-m", "agentless_mini", "repair", *asked, *bug.options, *more],
+            [sys.executable, "-m", "agentless_mini", "repair", *asked],
             cwd=repository,
             env={
                 "RUSTUP_HOME": rustup,
@@ -173,12 +182,16 @@ def main() -> None:
     """Print for each bug what was chosen."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; by default all")
+    parser.add_argument("--cheats", action="store_true", help="let the wrong patches cheat, where there are such")
     parser.add_argument("--verbose", action="store_true", help="print what each run says")
     asked = parser.parse_args()
     for bug in (one for one in load_bugs() if not asked.names or one.name in asked.names):
+        if asked.cheats and not bug.cheats:
+            continue
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-            chosen, said = try_bug(bug, Path(one))
-            voted, _ = try_bug(bug, Path(other), "--sandbox", "none")
+            tried = bug.cheated(Path(one)) if asked.cheats else bug
+            chosen, said = try_bug(tried, Path(one), "--sandbox", "local", *bug.options)
+            voted, _ = try_bug(tried, Path(other), "--sandbox", "none")
         print(f"{bug.name}: the tests choose {chosen}, the vote {voted}", flush=True)  # noqa: T201 - its result
         if asked.verbose:
             print(said, flush=True)  # noqa: T201 - asked for

@@ -1,6 +1,7 @@
 """Runners of other languages in real boxes: what passes and fails, a repair, and patches that forge results."""
 
 import shutil
+from collections.abc import Mapping
 
 import pytest
 
@@ -50,11 +51,12 @@ def test_each_test_has_its_outcome_and_a_repair_changes_it(boxes: RealBoxes, pro
 
 
 @pytest.mark.parametrize(("project", "code"), CHEATS)
-def test_no_patch_forges_a_pass(boxes: RealBoxes, project: Project, code: str) -> None:
+def test_no_patch_forges_a_pass(boxes: RealBoxes, project: Project, code: str | Mapping[str, str]) -> None:
     available(boxes, project)
     failing = next(name for name, outcome in project.outcomes.items() if outcome is Outcome.FAIL)
     cases = [case(f"{project.test}::{failing}"), case(project.test)]
-    (verdict,) = boxes.execute(project.files, [{project.source: code}], cases)
+    change = {project.source: code} if isinstance(code, str) else code
+    (verdict,) = boxes.execute(project.files, [change], cases)
     assert verdict.passed() == frozenset(), verdict
 
 
