@@ -51,7 +51,7 @@ OURS = {
     "vllm_max_model_length": "max_tokens",
 }  # fmt: skip
 
-_EXAMPLES_FILE = "examples.arrow"
+_EXAMPLES_FILE, _COUNTS_FILE = "examples.arrow", "examples.json"
 _AT_ONCE = 256  # examples in memory while they are written
 _PATIENCE = timedelta(hours=6)  # for the others, while the first process turns rows into tokens
 _LARGE = "The memory does not suffice for a step: set a smaller batch, or fewer max_tokens."
@@ -143,7 +143,7 @@ def training_rows(task: Task, seen: Seen) -> Iterator[Row]:
 
 
 def dataset(task: Task, seen: Seen, found: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Dataset:
-    """Return the examples, mapped into memory: the first process writes what all will read.
+    """Return the examples, mapped into memory: the first process writes what all will read, and once.
 
     A "row" is text, a "prompt" a chat, a "label" numbers, every other column tokens. Raises `UsageError` where no row
     is left to learn from, `EnvironmentFailed` where they cannot be written.
@@ -157,17 +157,30 @@ def dataset(task: Task, seen: Seen, found: Iterable[Mapping[str, Any]], columns:
         PartialState().main_process_first(),
         boundary({OSError: lambda error: EnvironmentFailed(f"{full} ({error}): free some room.")}),
     ):
-        if is_first():
+        if is_first() and not _written_before(task, seen):
             with ArrowWriter(features=features, path=str(path), writer_batch_size=_AT_ONCE) as writer:
                 for example in found:
                     writer.write(dict(example))
                 writer.finalize()
+            counts = canonical_json({"rows": dict(seen.rows), "licences": dict(seen.licences)})
+            (task.out / _COUNTS_FILE).write_text(counts, encoding="utf-8")
     data = Dataset.from_file(str(path))
     if not len(data):
         left = ", ".join(f"{number} {reason}" for reason, number in seen.rows.items() if number) or "there are none"
         raise UsageError(f"No row is left to learn from ({left}): name other data, or allow more tokens.")
     task.say(f"{counted(len(data), 'example')}; {dict(seen.rows)}")
     return data
+
+
+def _written_before(task: Task, seen: Seen) -> bool:
+    """Return whether the examples are there, for the folder is of these very data; `seen` has the counts then."""
+    try:
+        counts = json.loads((task.out / _COUNTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    seen.rows.update(counts["rows"])
+    seen.licences.update(counts["licences"])
+    return True
 
 
 def arguments(task: Task, settings: TrainingSettings) -> dict[str, Any]:

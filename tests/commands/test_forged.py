@@ -49,7 +49,7 @@ def home(tmp_path: Path, cache: Path) -> Home:
     return Home(tmp_path, make_repository(tmp_path / "shop", FILES))
 
 
-@pytest.mark.parametrize("runner", ["pytest", "unittest"])
+@pytest.mark.parametrize("runner", ["pytest", pytest.param("unittest", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("tests", ["given", pytest.param("generated", marks=pytest.mark.thorough)])
 def test_of_forty_forged_patches_and_one_that_is_right_the_right_one_is_chosen(
     home: Home, runner: str, tests: str

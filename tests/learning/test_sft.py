@@ -101,9 +101,12 @@ def test_a_trial_of_a_step_goes_on_to_the_whole_epoch_and_no_further(
 
 def test_a_training_goes_on_as_it_is_told_now(model: Path, tmp_path: Path, rows: list[Row]) -> None:
     data = tiny.write_data(tmp_path, rows)
-    train(model, data, SMALL.model_copy(update={"steps": 1}))
-    train(model, data, SMALL.model_copy(update={"steps": 4, "save_every": 1, "log_every": 3, "keep": 9}))
     out = tmp_path / "out"
+    first_time = train(model, data, SMALL.model_copy(update={"steps": 1}))
+    written = (out / "examples.arrow").stat()
+    then = train(model, data, SMALL.model_copy(update={"steps": 4, "save_every": 1, "log_every": 3, "keep": 9}))
+    assert (out / "examples.arrow").stat().st_mtime_ns == written.st_mtime_ns  # rows become tokens once
+    assert then["rows"] == first_time["rows"]
     assert {path.name for path in out.glob("checkpoint-*")} == {f"checkpoint-{number}" for number in (1, 2, 3, 4)}
     logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in logged if "loss" in line] == [1, 3]
