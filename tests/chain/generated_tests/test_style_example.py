@@ -14,7 +14,7 @@ TAX = text_file("tests/test_tax.py", "from shop.tax import RATE\n\n\ndef test_ra
 def chosen(*files: SourceFile, issue: Issue = ISSUE, runner: Runner = Runner.PYTEST) -> list[str]:
     snapshot = shop(*files)
     held = snapshot.by_path()
-    likely = [held[path] for path in style_examples(issue, snapshot, survey(issue, snapshot))]
+    likely = [held[path] for path in style_examples(issue, snapshot, survey(issue, snapshot), runner)]
     first = first_with_tests(likely, runner)
     assert first is None or first in likely
     return [first.path] if first else []
@@ -27,6 +27,12 @@ def test_it_is_the_test_of_the_file_that_the_issue_is_about() -> None:
 
 def test_a_test_file_that_the_issue_names_comes_first() -> None:
     assert chosen(TAX, CART, issue=Issue("total leaves out a price, unlike what tests/test_tax.py says")) == [TAX.path]
+
+
+def test_it_is_of_the_language_of_the_runner() -> None:
+    script = text_file("test/cart.test.js", "test('total of a cart', () => {});\n")
+    assert chosen(script, CART, runner=Runner.NODE) == [script.path]
+    assert chosen(script, CART) == [CART.path]
 
 
 def test_files_without_tests_for_the_runner_are_passed_over() -> None:
