@@ -4,6 +4,7 @@ With what it takes for one: the model by its name in the record, the settings th
 """
 
 import asyncio
+import functools
 import json
 import platform
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -106,7 +107,9 @@ def _recorded(opening: Opening, store: Store, run: RunId, start: RunStart) -> Op
             return boxes
         return replace(boxes, sandbox=RecordedSandbox(boxes.sandbox, store, run), watch=watch)
 
-    return Opening(opening.harness, opened, opened if opening.build else None, kept)
+    near = opening.near
+    nearer = functools.cache(lambda paths: _recorded(near(paths), store, run, start)) if near else None
+    return Opening(opening.harness, opened, opened if opening.build else None, kept, nearer)
 
 
 def seeded(config: Config) -> Config:
@@ -215,10 +218,15 @@ def opening_of(
         return NoBoxes("No test was run because of --sandbox none.")
     from agentless_mini.testing import harness_of
 
-    opened = partial(open_boxes, settings, repository, snapshot, cache, variables, stack)
-    is_said = bool(settings.setup or settings.image) or settings.kind is SandboxKind.UNSAFE
     harness = harness_of(snapshot, settings.test_command, settings.test_report)
-    return Opening(harness, opened, None if is_said else opened)
+    is_said = bool(settings.setup or settings.image) or settings.kind is SandboxKind.UNSAFE
+
+    def near(paths: tuple[str, ...]) -> Opening:
+        told = settings.model_copy(update={"members": paths})
+        opened = partial(open_boxes, told, repository, snapshot, cache, variables, stack)
+        return Opening(harness, opened, None if is_said else opened)
+
+    return replace(near(settings.members), near=None if settings.members else near)
 
 
 async def open_boxes(

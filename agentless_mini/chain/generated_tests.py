@@ -42,14 +42,14 @@ MOST_LOOKED_INTO = 50
 
 
 def style_examples(issue: Issue, snapshot: Snapshot, found: Survey, runner: Runner) -> tuple[str, ...]:
-    """Return the paths of the likeliest test files of a runner of another language, else of Python's, best first.
+    """Return the paths of the runner's likeliest test files, best first.
 
     Those that the issue names come before all others, then come those that are related to the likeliest files.
     """
-    runner = runner if runner in ROWS else Runner.PYTEST
-    tests = tuple(file for file in test_files(snapshot, runner) if is_sayable(file.path))
+    kind = runner if runner in ROWS else Runner.PYTEST
+    tests = tuple(file for file in test_files(snapshot, kind) if is_sayable(file.path))
     named, paths = mentions(issue, tests), {file.path for file in tests}
-    related = related_tests(snapshot, found.ranked[:LIKELY_FILES], issue, runner)
+    related = related_tests(snapshot, found.ranked[:LIKELY_FILES], issue, kind)
     ordered = dict.fromkeys((*named.paths, *related, *rank_files(issue, tests, named)))
     return tuple(path for path in ordered if path in paths)[:MOST_LOOKED_INTO]
 

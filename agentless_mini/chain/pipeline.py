@@ -121,6 +121,7 @@ async def resolve(
         return Prediction(Localization((), ()), session.pool, None)
     watch(_planned(config, files or session.pool, given, until, tested=not isinstance(opening, NoBoxes)))
     subject = await _subject(issue, snapshot, session, files)
+    opening = _near(opening, subject, session.pool, (*files, *(name.partition("::")[0] for name in given.ids())))
     if until is Until.LOCALIZE:
         return Prediction(await _localize(subject, session, config, files), (), None, tuple(notes))
     check_rounds(config, until, await session.sampler.card(), opening)
@@ -231,6 +232,16 @@ def _touched(pool: Sequence[Candidate], subject: Subject) -> Localization:
     changed = Counter(path for one in pool if isinstance(one.outcome, Patch) for path in one.outcome.paths)
     files = tuple(path for path, _ in changed.most_common() if path in texts)
     return Localization((files,), (0,)) if files else Localization((), ())
+
+
+def _near(
+    opening: Opening | NoBoxes, subject: Subject, pool: Sequence[Candidate], known: Sequence[str]
+) -> Opening | NoBoxes:
+    """Return the opening for what the user named and what the candidates change, then for what the issue may mean."""
+    if isinstance(opening, NoBoxes) or opening.near is None:
+        return opening
+    touched = (path for paths in _touched(pool, subject).lists for path in paths)
+    return opening.near(tuple(dict.fromkeys((*known, *touched, *subject.survey.ranked))))
 
 
 async def _shown(

@@ -83,8 +83,8 @@ async def draft_cases(
         return ()
     issue, snapshot = subject.issue, subject.snapshot
     of = known_by(issue, snapshot)
-    what = f"style examples of {runner.value}" if row else "style examples"
-    likely = await session.derive(what, of, lambda: style_examples(issue, snapshot, subject.survey, runner))
+    kind = f"style examples, {runner.value}"
+    likely = await session.derive(kind, of, lambda: style_examples(issue, snapshot, subject.survey, runner))
     held = snapshot.by_path()
     example = first_with_tests([held[path] for path in likely], runner)
     usual = row.folder if row else "tests" if runner is Runner.DJANGO else ""

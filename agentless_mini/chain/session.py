@@ -154,13 +154,15 @@ class Opening:
     """Boxes to be opened: how tests will run is known at once, the boxes may take minutes.
 
     `build` is there where a model may say how the environment is set up. `kept` returns the text that was made before
-    for the same name, else the one that it makes; an empty one is not kept.
+    for the same name, else the one that it makes; an empty one is not kept. `near` is there where paths may say
+    what is installed, the likeliest first: it returns the opening for them.
     """
 
     harness: Harness
     open: Callable[[Watch], Coroutine[Any, Any, Boxes | NoBoxes]]
     build: Build | None = None
     kept: Callable[[str, Make], Awaitable[str]] = made_anew
+    near: "Callable[[tuple[str, ...]], Opening] | None" = None
 
 
 Showing = Callable[[], Awaitable[tuple[ShownFile, ...]]]

@@ -11,6 +11,7 @@ import os
 import stat
 import tarfile
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,7 @@ def build_job(
     keep = python.rpartition("/bin/")[0] if python.startswith(str(work.request.cache)) else KEEP
     plan = {
         "setup": settings.setup,
+        "system": work.system() if make else (),
         "commands": needs.ecosystem.commands if needs.ecosystem else None,
         "keep": keep,
         "until": work.until,
@@ -123,6 +125,7 @@ def build_job(
         **dict(work.index.variables(here=not make)),
         **told,
         "GIT_TERMINAL_PROMPT": "0",
+        **_of_git(work.mirrors()),
         "UV_PYTHON_DOWNLOADS": "never",
         "AMINI_KEEP": keep,
         **{name.removeprefix("AMINI_"): place for name, place in kept},
@@ -143,6 +146,14 @@ def build_job(
         result=OVERLAY_LIMIT + 8 * MIB,
     )
     return Job(Environment(base.identity, base.python, BoxUser.ROOT), tree, files, (step,), limits)
+
+
+def _of_git(mirrors: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the variables by which git takes mirrors."""
+    told = {"GIT_CONFIG_COUNT": str(len(mirrors))} if mirrors else {}
+    for at, (base, address) in enumerate(mirrors):
+        told |= {f"GIT_CONFIG_KEY_{at}": f"url.{address}.insteadOf", f"GIT_CONFIG_VALUE_{at}": base}
+    return told
 
 
 class _Report(pydantic.BaseModel):

@@ -173,9 +173,9 @@ class _Images(Way):
     def slot(self, work: Work) -> Slot:
         own, setup = work.settings.image, work.settings.setup
         # A user's own image has what it has, whatever the tree says.
-        asked = ("image", self.base.id, str(work.request.runner))
+        asked: tuple[str, ...] = ("image", self.base.id, str(work.request.runner))
         if not own:
-            asked = ("built image", self.base.id, work.needs.digest)
+            asked = ("built image", self.base.id, work.needs.digest, *work.system())
         return work.slot(*asked, setup, VERSION, self.folder, work.until, *work.settings.build_hosts)
 
     async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
@@ -187,7 +187,8 @@ class _Images(Way):
         if own or work.needs.ecosystem:
             found = await self._found_or_carried(work)
         if not own or setup:
-            tell_building(work, f"an image on {printable(own or 'a base image')}", slot)
+            more = f" with {', '.join(work.system())} of the system's packages" if work.system() else ""
+            tell_building(work, f"an image on {printable(own or 'a base image')}{printable(more)}", slot)
             return await self._built(work, slot, found)
         return await self._tried(work, slot, (_as_found(found),), b"")
 

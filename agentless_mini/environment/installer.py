@@ -57,6 +57,7 @@ def main() -> None:
     report: dict[str, Any] = {"failed": [], "editable": False, "problem": "", "frozen": [], "left_out": 0}
     report["missing"] = []
     installation = Installation(plan, report)
+    report["failed"] += without_system(plan["system"])
     if not installation.make():
         report["problem"] = "a virtual environment cannot be made"
     elif plan["commands"] is not None and not plan["setup"]:
@@ -333,6 +334,18 @@ def heard(*command: str, seconds: tuple[float, float] | None = None) -> tuple[in
     if child.returncode:
         sys.stdout.write(f"(exited with {child.returncode})\n")
     return child.returncode, said.decode("utf-8", "replace")
+
+
+def without_system(names: list[str]) -> list[str]:
+    """Install packages of the system, together or else one by one; return those that it does not have."""
+    if not names:
+        return []
+    os.putenv("DEBIAN_FRONTEND", "noninteractive")
+    apt = ["apt-get", "-q", "-o", "APT::Sandbox::User=root"]  # a box has no other users
+    install = [*apt, "install", "-y", "--no-install-recommends"]
+    if told(*apt, "update"):
+        return names
+    return [name for name in names if told(*install, name)] if told(*install, *names) else []
 
 
 def site(python: str) -> Path:

@@ -30,20 +30,30 @@ from agentless_mini.environment.declared import (
 )
 from agentless_mini.environment.ecosystems import Ecosystem, ecosystem_of
 from agentless_mini.environment.machine import PythonRequirement
-from agentless_mini.environment.sources import CONDA, SIZE_LIMIT, TEST_NAMES, Layout, Listing, ranked
+from agentless_mini.environment.sources import (
+    CONDA,
+    SIZE_LIMIT,
+    TEST_NAMES,
+    TOLD,
+    Layout,
+    Listing,
+    ranked,
+    system_packages,
+)
 from agentless_mini.errors import printable
 
-VERSION = "4"
+VERSION = "5"
 _CONFIGURATION = frozenset(
     {"pyproject.toml", "setup.cfg", "setup.py", "hatch.toml", "tox.ini", "tox.toml", "noxfile.py", "Makefile"}
     | {"pytest.ini", ".python-version", "MANIFEST.in", *LOCKS}
 )
 _LISTS = (".txt", ".in", ".pip")
 _COMPILED = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".pyx", ".pxd", ".pxi", ".f", ".f90", ".rs", ".toml", ".build")
+_OF_GIT = re.compile(r"\bgit\+(?:https?|ssh|git)://|\bgit\s*=\s*\"")
 _NO_MEMBERS = frozenset(
     {"test", "tests", "testing", "example", "examples", "docs", "doc", "fixtures", "testdata", "data", "templates"}
 )
-_MOST_MEMBERS, _MOST_MISSED = 32, 200
+_FEW_MEMBERS, _MOST_MEMBERS, _MOST_MISSED = 8, 32, 200
 # Modules whose distribution has another name; it counts only where a file of the project mentions it.
 _KNOWN = {
     "yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image", "bs4": "beautifulsoup4",
@@ -71,7 +81,8 @@ class Needs:
     version of an index, of the best. `locked` are the versions of its lock file. `modules` are those that its tests
     import, each with the number of files that do and the distribution that is to bring it, "" where the project names
     none. `variables` are for a second try. `packages` are the top-level packages of the tree. `module` is what must be
-    importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on.
+    importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on;
+    `system` are packages of Debian, which an image gets beside that.
     `ecosystem` is there where the tests are of another language, and nothing else then.
     """
 
@@ -91,6 +102,7 @@ class Needs:
     notes: tuple[str, ...] = ()
     rust: bool = False
     names: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
     ecosystem: Ecosystem | None = None
 
     @property
@@ -99,8 +111,11 @@ class Needs:
         return bool(self.ways or self.members)
 
 
-def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
-    """Read the needs off a tree."""
+def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = (), git: tuple[str, ...] = ()) -> Needs:
+    """Read the needs off a tree, in which the paths `near` matter, the first ones most.
+
+    `git` is where the addresses begin that a build reaches by git; requirements of others are left out.
+    """
     if (other := ecosystem_of(snapshot, runner)) is not None:
         none = ((),) * 9
         return Needs(PythonRequirement(), *none, (), "", other.digest, ecosystem=other)
@@ -109,9 +124,10 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     projects = {
         posixpath.dirname(path) or "." for path in texts if posixpath.basename(path) in {"setup.py", "pyproject.toml"}
     }
-    layout = Layout(texts, frozenset(projects - {"."}), declared, frozenset(_known(snapshot.files, texts)))
+    layout = Layout(texts, frozenset(projects - {"."}), declared, frozenset(_known(snapshot.files, texts)), git)
     best, *others = [*ranked(layout), Listing()][:-1] or [Listing()]
     members = _members(texts, declared, projects - {"."}, _named((best, *others), texts))
+    members = _nearest(members, near, texts)
     ways, also, lists = _ways(layout, best, others, members)
     locked = next((lines for path in LOCKS if (lines := read_lock(texts.get(path, "")))), ())
     listed = [text for name in best.extras for text in declared.extras.get(name, ())]
@@ -135,8 +151,20 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
         _left_out(once(entry for source in (best, *others) for entry in source.left_out)),
         any(file.path.rpartition("/")[2] == "Cargo.toml" for file in snapshot.files),
         once(filter(None, (normal(_declared(texts, path).name) for path in ("", *(f"{one}/" for one in members))))),
+        once((*_tools(snapshot.files, texts), *system_packages(texts))),
     )
     return _with_digest(needs, snapshot.files, texts, runner)
+
+
+def _tools(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[str]:
+    """Yield the packages of Debian with which the project is fetched and compiled: git, compilers."""
+    if any(_OF_GIT.search(text) for path, text in texts.items() if path not in LOCKS):
+        yield "git"
+    kept = (file.path for file in files if not _NO_MEMBERS & set(file.path.lower().split("/")))
+    ends = {posixpath.splitext(path)[1] for path in kept}
+    for package, of in (("build-essential", _COMPILED[:-2]), ("gfortran", (".f", ".f90")), ("cargo", (".rs",))):
+        if ends & set(of):
+            yield package
 
 
 def _left_out(entries: Iterable[str]) -> tuple[str, ...]:
@@ -154,6 +182,7 @@ def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
         name = file.path.rpartition("/")[2]
         is_list = name.endswith(_LISTS) and file.path.count("/") <= 3
         is_ci = file.path.startswith(".github/workflows/") or file.path == ".gitlab-ci.yml"
+        is_ci = is_ci or TOLD.fullmatch(file.path) is not None
         may = name in _CONFIGURATION or is_list or is_ci or CONDA.fullmatch(file.path) is not None
         return file.kind is FileKind.TEXT and may and (len(file.data) <= SIZE_LIMIT or name in LOCKS)
 
@@ -187,7 +216,33 @@ def _members(texts: Mapping[str, str], declared: Declared, projects: set[str], n
         return [path for path in below if path in named]
     likely = [path for path in below if path.count("/") <= 2 and not _NO_MEMBERS & set(path.split("/"))]
     found = [path for path in likely if _declared(texts, f"{path}/").project]
-    return [path for path in found if not any(path.startswith(f"{above}/") for above in found)][:_MOST_MEMBERS]
+    return [path for path in found if not any(path.startswith(f"{above}/") for above in found)]
+
+
+def _nearest(members: list[str], near: Iterable[str], texts: Mapping[str, str]) -> list[str]:
+    """Return the members to be installed: all where they are few, else those that paths lie in, with what these need.
+
+    Few are installed together for whatever issue, so that all issues share one environment.
+    """
+    if len(members) <= _FEW_MEMBERS:
+        return members
+    folders = {path: [path[:at] for at, letter in enumerate(f"{path}/") if letter == "/"][::-1] for path in near}
+    known = set(members)
+    holding = (next((one for one in above if one in known), "") for above in folders.values())
+    wanted = list(dict.fromkeys(filter(None, holding)))[:_FEW_MEMBERS]
+    found = {member: _declared(texts, f"{member}/") for member in members}
+    owners = {normal(one.name): member for member, one in found.items() if one.name}
+    for member in wanted:  # it grows by what they need
+        needed = (owners.get(named(text), member) for text in _required(found[member]))
+        wanted += [one for one in dict.fromkeys(needed) if one not in wanted]
+    kept = wanted[:_MOST_MEMBERS] or members[:_MOST_MEMBERS]
+    return [member for member in members if member in kept]
+
+
+def _required(one: Declared) -> Iterator[str]:
+    """Yield what a member requires to run, and by its extras and groups for tests."""
+    yield from one.dependencies
+    yield from (text for name in TEST_NAMES for of in (one.extras, one.groups) for text in of.get(name, ()))
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -218,8 +273,10 @@ def _ways(
     """
     declared, lists = layout.declared, [tuple(source.arguments) for source in others if source.arguments]
     folders = list(best.folders)
-    for member in members[:_MOST_MEMBERS]:
-        inner = ranked(Layout(_below(layout.texts, member), frozenset(), _declared(layout.texts, f"{member}/")))
+    for member in members:
+        inner = ranked(
+            Layout(_below(layout.texts, member), frozenset(), _declared(layout.texts, f"{member}/"), git=layout.git)
+        )
         extras = f"[{','.join(inner[0].extras)}]" if inner and inner[0].extras else ""
         folders.append(f"{member}{extras}")
         lists += [_moved(tuple(inner[0].arguments), member)] if inner and inner[0].arguments else []
@@ -235,11 +292,8 @@ def _ways(
 def _of_members(texts: Mapping[str, str], members: Iterable[str]) -> list[str]:
     """Return what members require that is no member: to run, and by their extras and groups for tests."""
     found = [_declared(texts, f"{member}/") for member in members]
-    own, listed = {normal(one.name) for one in found}, list[str]()
-    for one in found:
-        tests = (text for name in TEST_NAMES for of in (one.extras, one.groups) for text in of.get(name, ()))
-        listed += [text for text in (*one.dependencies, *tests) if named(text) not in own]
-    return listed
+    own = {normal(one.name) for one in found}
+    return [text for one in found for text in _required(one) if named(text) not in own]
 
 
 def _below(texts: Mapping[str, str], member: str) -> dict[str, str]:

@@ -123,7 +123,7 @@ async def open_environment(
     await asyncio.to_thread(sweep_scratch)
     scratch = Scratch()
     stack.callback(scratch.close)
-    needs = await asyncio.to_thread(needs_of, request.snapshot, request.runner)
+    needs = await asyncio.to_thread(needs_of, request.snapshot, request.runner, settings.members, settings.from_git())
     index = await asyncio.to_thread(find_index, request.variables)
     loop, here = asyncio.get_running_loop(), threading.get_ident()
 

@@ -156,7 +156,7 @@ class IndexProxy:
         if any(letter < " " for line in lines for letter in line):  # a server could take it for the end of a line
             raise _Refused("400 Not A Line")
         fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        method, target, _ = lines[0].split(" ")
+        method, target, version = lines[0].split(" ")
         mine = _basic(urlsplit(f"//build:{self._token}@"))
         if not secrets.compare_digest(fields.get("proxy-authorization", "").encode(), mine.encode()):
             raise _Refused('407 Who Are You\r\nProxy-Authenticate: Basic realm="amini"')
@@ -167,7 +167,7 @@ class IndexProxy:
             both = _copied(streams[0], there[1]), _copied(there[0], streams[1])
             await asyncio.gather(*both, return_exceptions=True)
         elif method in {"GET", "HEAD"} and target.startswith("http://"):
-            await self._pass_on(method, urlsplit(target), fields, streams[1])
+            await self._pass_on(f"{method} {version}", urlsplit(target), fields, streams[1])
         else:
             raise _Refused("405 It Reads Alone")
 
@@ -219,15 +219,17 @@ class IndexProxy:
             return reader, writer
 
     async def _pass_on(
-        self, method: str, parts: SplitResult, fields: dict[str, str], writer: asyncio.StreamWriter
+        self, asking: str, parts: SplitResult, fields: dict[str, str], writer: asyncio.StreamWriter
     ) -> None:
         """Pass on a request that reads, and its answer."""
         origin = self._allowed(parts)
         there, thither = await self._connected(origin)
         try:
             path = parts._replace(scheme="", netloc="").geturl() or "/"
-            # An answer to the older version does not come in pieces.
-            asked = [f"{method} {path} HTTP/1.0", f"Host: {_named(parts)}", "Accept-Encoding: identity"]
+            # An answer to the older version comes in one piece, so that it can be changed, but some servers give none.
+            method, _, version = asking.partition(" ")
+            version = "HTTP/1.0" if origin.secure else version
+            asked = [f"{method} {path} {version}", f"Host: {_named(parts)}", "Accept-Encoding: identity"]
             asked += [f"{name}: {value}" for name, value in fields.items() if name in _PASSED_ON]
             if origin.password and _is_below(parts.path, origin.below):
                 asked.append(f"Authorization: {origin.password}")

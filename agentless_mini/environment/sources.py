@@ -50,24 +50,32 @@ _CI_FILES = re.compile(r"requirements[-_./]ci\.(?:txt|in)|ci[-_.]requirements\.(
 _DEV_FILES = re.compile(
     r"(?:requirements/)?(?:dev(?:elop(?:ment)?)?[-_.]requirements|requirements[-_.]dev(?:elop(?:ment)?)?|dev)\.(?:txt|in)"
 )
+TOLD = re.compile(r"Dockerfile|(?:\.github/|docs/)?CONTRIBUTING(?:\.(?:md|rst|txt))?")
 CONDA = re.compile(r"(?:[^/]+/){0,2}environment(?:[-_.][\w.-]+)?\.ya?ml")
 _RUNNER = re.compile(r"^pytest\b(?!-)", re.MULTILINE)
-_INSTALL = re.compile(r"\b(?:pip3? install|uv sync|poetry install|pdm (?:install|sync))\b(?P<words>[^\n|&;]*)")
+_INSTALL = re.compile(r"\b(?:pip3? install|uv sync|poetry install|pdm (?:install|sync))\b(?P<words>[^\n|&;`]*)")
 _TESTING = re.compile(r"\b(?:pytest|py\.test|unittest|runtests|manage\.py test|django test|tox|nox)\b")
 _FACTORS = re.compile(r"([\w.!-]+(?:,[\w.!-]+)*)\s*:\s+(.*)")
 _LISTED = re.compile(r"(?:[^\s,{}]|\{[^{}]*\})+")  # commas in braces separate no names
 _REFERENCE = re.compile(r"\{\[(?P<section>[^\]]+)\](?P<key>\w+)\}")
 _NESTING, _MOST_ENTRIES, _MOST_ENVIRONMENTS, _LONGEST = 8, 400, 500, 500
+_MOST_SYSTEM, _JOINED = 40, re.compile(r"\\\n\s*")
 _MOST_LINES, SIZE_LIMIT = 5000, 512 * 1024
 _VALUED = {"-r": "-r", "--requirement": "-r", "-c": "-c", "--constraint": "-c", "-e": "-e", "--editable": "-e"}
 _VALUED |= {"--group": "--group", "--extra": "-E", "--extras": "-E", "-E": "-E", "--with": "-G", "-G": "-G"}
+_GIT = re.compile(r"(?:[\w.-]+(?:\[[\w.,\s-]*\])?\s*@\s*)?git\+(?P<address>\w+://\S+)")
+_APT = re.compile(r"\bapt(?:-get)?\s(?:[^\n;&|]*?\s)?install\s(?P<words>[^\n;&|]*)")
+# What is too large for a build, of another system, or a Python, which the image has.
+_NO_SYSTEM = re.compile(
+    r"python|pypy|texlive|latex|docker|nvidia|cuda|google-|firefox|chromium|libreoffice|qemu|linux-"
+)
 _LOCAL = re.compile(r"(?P<path>[^\[\];@]*?)(?:\[(?P<extras>[\w.,\s-]*)\])?\s*(?:;.*)?")
 
 
 class Rank(enum.IntEnum):
     """The order of sources, the best first."""
 
-    GROUP, EXTRA, TOX, NOX, FILE, CI, NEAR, DEV = range(8)
+    GROUP, EXTRA, TOX, NOX, FILE, CI, NEAR, DEV, TOLD = range(9)
 
 
 @dataclass(slots=True)
@@ -101,13 +109,15 @@ class Listing:
 class Layout:
     """The texts of the files that declare, by path, and the folders of the tree that can be installed.
 
-    `known` are packages that the tree imports or names elsewhere: conda has others by the same names.
+    `known` are packages that the tree imports or names elsewhere: conda has others by the same names. `git` is where
+    the addresses begin that git reaches.
     """
 
     texts: Mapping[str, str]
     projects: frozenset[str]
     declared: Declared
     known: frozenset[str] = frozenset()
+    git: tuple[str, ...] = ()
 
     def source(self, entries: Iterable[str], folder: str = "") -> Listing:
         """Return what entries say that stand in this folder: requirements, paths, and options with a value."""
@@ -147,6 +157,8 @@ class Layout:
             found.extras += extras
         elif path in self.projects:
             found.folders.append(f"{path}[{','.join(extras)}]" if extras else str(path))
+        elif (address := _GIT.match(value)) and address["address"].startswith(self.git or ("\0",)):
+            found.arguments.append(value)
         elif editable or "://" in value or " @ " in value or value.startswith(("/", ".", "~", "$", "git+", "-")):
             found.left_out += [value] if "{" not in value else []
         else:
@@ -210,6 +222,7 @@ def _sources(layout: Layout) -> Iterator[tuple[Rank, Listing]]:
     near = [name for name in declared.groups if is_for_tests(name)]
     yield Rank.NEAR, layout.source(f"--group {name}" for name in near[:1])
     yield Rank.NEAR, Listing([name for name in declared.extras if is_for_tests(name)][:1])
+    yield Rank.TOLD, layout.source(_of_steps([text for path, text in sorted(texts.items()) if TOLD.fullmatch(path)]))
     if not declared.project or not declared.dependencies:  # what the project itself needs
         yield Rank.CI, layout.source(["-r requirements.txt"])
 
@@ -361,12 +374,30 @@ def ci_entries(texts: Mapping[str, str]) -> list[str]:
 
     Bare names are left out there, where most of them are tools.
     """
-    entries = list[str]()
+    return _of_steps(_of_ci(texts))
+
+
+def _of_ci(texts: Mapping[str, str]) -> Iterator[str]:
+    """Yield the texts of workflows and of the Makefile that run tests."""
     for path, text in sorted(texts.items()):
         is_workflow = path.endswith((".yml", ".yaml")) and not words_of(posixpath.basename(path)) & (_OTHER - {"build"})
         if (is_workflow or path == "Makefile") and _TESTING.search(text):
-            joined = re.sub(r"\\\n\s*", " ", text)
-            entries += (one for match in _INSTALL.finditer(joined) for one in installs(match[0]))
+            yield text
+
+
+def system_packages(texts: Mapping[str, str]) -> list[str]:
+    """Return the packages of Debian that the workflows with tests install, and those of the Dockerfile."""
+    steps = [*_of_ci(texts), *(text for path, text in sorted(texts.items()) if path.endswith("Dockerfile"))]
+    lines = (match["words"] for text in steps for match in _APT.finditer(_JOINED.sub(" ", text)))
+    words = (word for line in lines for word in line.partition("#")[0].split())
+    found = (word for word in words if re.fullmatch(r"[a-z0-9][a-z0-9+.-]{1,60}", word) and not _NO_SYSTEM.match(word))
+    return list(once(found))[:_MOST_SYSTEM]
+
+
+def _of_steps(steps: Iterable[str]) -> list[str]:
+    entries = list[str]()
+    for text in steps:
+        entries += (one for match in _INSTALL.finditer(_JOINED.sub(" ", text)) for one in installs(match[0]))
     wanted = (one for one in entries if one.startswith(("-r", "-c", "--group", "-E", "-G", ".", "-e .")))
     return [one for one in once(wanted) if not words_of(one) & _OTHER]
 

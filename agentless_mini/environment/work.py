@@ -24,6 +24,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pydantic
 
@@ -50,6 +51,7 @@ from agentless_mini.settings.run import SandboxSettings
 
 CRATES = ("index.crates.io:443", "static.crates.io:443")
 """The index of Rust's packages, which a build reaches where the tree has a Cargo.toml."""
+_DEBIAN = ("deb.debian.org:80", "security.debian.org:80", "archive.ubuntu.com:80", "security.ubuntu.com:80")
 _LOOK_AGAIN = 0.2  # seconds
 _LOG_END = 20_000  # letters
 BUSY = "the machine was too busy for it"
@@ -223,15 +225,27 @@ class Work:
         pack = await asyncio.to_thread(lambda: pack_snapshot(asked.snapshot, asked.contents, body, overlay))
         return self.packs.setdefault(pack.digest, pack)
 
+    def mirrors(self) -> tuple[tuple[str, str], ...]:
+        """Return where addresses of git begin, each with what stands for it."""
+        pairs = (text.partition("=") for text in self.settings.git_mirrors)
+        return tuple((base, address) for base, _, address in pairs)
+
+    def system(self) -> tuple[str, ...]:
+        """Return the packages of Debian that an image gets: none where the user says how it is set up."""
+        said, own = self.settings.system_packages, self.settings.setup or self.settings.image
+        return said if said is not None else () if own else self.needs.system
+
     def slot(self, *made_of: str) -> Slot:
         """Return where the environment is kept that is made of this."""
-        key = hashlib.sha256(canonical_json(list(made_of)).encode()).hexdigest()
+        key = hashlib.sha256(canonical_json([*made_of, *self.settings.git_mirrors]).encode()).hexdigest()
         return Slot(self.request.cache / "environments" / key[:32], key)
 
     def proxy(self) -> AbstractAsyncContextManager[IndexProxy]:
         """Give the network of one build, and tell people what it was kept from. Raises `EnvironmentFailed`."""
         other = self.needs.ecosystem.hosts if self.needs.ecosystem else ()
         hosts = (*self.settings.build_hosts, *other, *(CRATES if self.needs.rust else ()))
+        hosts += tuple(urlsplit(address).netloc.rpartition("@")[2] for _, address in self.mirrors())
+        hosts += _DEBIAN if self.system() else ()
         return open_told(self.index, hosts, self.scratch, self.note)
 
     def note(self, text: str) -> None:

@@ -176,6 +176,8 @@ class SandboxSettings(Section):
     """A Docker image that has all that the tests need, instead of one that is built."""
     setup: Annotated[str, Flag(metavar="CMD")] = ""
     """A shell command that installs what the tests need, run in the tree, instead of what its files declare."""
+    members: tuple[str, ...] = ()
+    """Folders or files in a monorepo whose projects are installed; by default those nearest to the issue."""
     test_command: Annotated[str, Flag(("--test-cmd",), "CMD")] = ""
     """The command that runs tests, where `{tests}` (or else its end) is the place for their paths."""
     test_report: Annotated[str, Flag(metavar="PATH")] = ""
@@ -202,8 +204,17 @@ class SandboxSettings(Section):
     """Memory for the building of an environment."""
     build_hosts: tuple[str, ...] = ()
     """Hosts that it may reach beside the package indexes, such as github.com, or host:port."""
+    git_mirrors: tuple[Annotated[str, Field(pattern=r"^[^=\s]+=https?://\S+$")], ...] = ()
+    """Where it finds what a requirement names by git: https://github.com/=https://mirror/ (git's own insteadOf)."""
+    system_packages: tuple[str, ...] | None = None
+    """Debian packages for a Docker environment; by default those that CI installs, git and a compiler where needed."""
     bubblewrap: str = "bwrap"
     """The program of bubblewrap. By its usual name it is the system's, or that of the wheel where there is none."""
+
+    def from_git(self) -> tuple[str, ...]:
+        """Return where the addresses begin that git reaches in a build."""
+        hosts = (f"https://{host}/" for host in self.build_hosts)
+        return (*(text.partition("=")[0] for text in self.git_mirrors), *hosts)
 
     def limits(self) -> BoxLimits:
         """Return what a box for tests may use."""

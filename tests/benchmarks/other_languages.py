@@ -1,9 +1,9 @@
 """Measures how often `amini repair` chooses the true fix of a bug in another language from among wrong patches.
 
 Run with `python -m tests.benchmarks.other_languages [NAME ...]`. A bug is a file in `languages/`: the package that npm
-publishes it in, or its files; the patches that a scripted server offers, the wrong ones by several samples; and tests
-that it writes, some of which do not compile. Everything else is the product, with boxes of bubblewrap. It prints what
-was chosen by the tests, and what by the vote alone.
+publishes it in, or the source that Debian has of it, fetched when this runs; the patches that a scripted server offers,
+the wrong ones by several samples; and tests that it writes, some of which do not compile or tell little. Everything
+else is the product, with boxes of bubblewrap. It prints what was chosen by the tests, and what by the vote alone.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ from tests.fakes.server import ScriptedServer
 from tests.gitrepo import ISOLATED, make_repository
 
 BUGS = Path(__file__).parent / "languages"
+DEBIAN = "http://deb.debian.org/debian/"
 FORBID = ConfigDict(extra="forbid")
 
 
@@ -50,6 +51,17 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """A change that makes a fault anew, or takes its test out."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
+
+    path: str
+    search: str
+    replace: str
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A test that the model writes."""
 
@@ -60,9 +72,11 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A bug. `files` are put over those of the npm `package`, whose archive has the digest, `without` some of them.
+    """A bug. `files` are put over those of the `package`, whose archive has the digest, `without` some of them.
 
-    `options` are those of `amini repair` that this project needs.
+    A package is npm's, or the path of an archive in Debian, after "debian:"; `made` is done to it first. `options` are
+    those of `amini repair` that this project needs. `cheats` are put before the file that the right patch changes, to
+    make tests pass that fail.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FORBID
@@ -73,24 +87,42 @@ class Bug:
     patches: tuple[Offer, ...]
     tests: tuple[Written, ...]
     files: Mapping[str, str]
-    package: str = ""
-    sha256: str = ""
+    package: str
+    sha256: str
+    made: tuple[Made, ...] = ()
     without: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    cheats: Mapping[str, str] = field(default_factory=dict)
+
+    def cheated(self, folder: Path) -> "Bug":
+        """Return it with the cheats for wrong patches, each with more votes than the right one."""
+        right = next(offer for offer in self.patches if offer.right)
+        first = self.tree(folder)[right.path].decode().partition("\n")[0] + "\n"
+        wrong = (Offer(right.path, first, code.rstrip() + "\n" + first, votes=2) for code in self.cheats.values())
+        return replace(self, patches=(right, *wrong))
 
     def tree(self, folder: Path) -> dict[str, bytes]:
         """Return the files of the faulty project; `folder` is for the archive of its package."""
-        files: dict[str, bytes] = {}
-        if self.package:
-            told = subprocess.run(
-                ["npm", "pack", "--silent", self.package], cwd=folder, capture_output=True, check=True
-            )
-            data = (folder / told.stdout.decode().strip()).read_bytes()
-            assert hashlib.sha256(data).hexdigest() == self.sha256, self.package
-            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-                held = ((member.name.partition("/")[2], tar.extractfile(member)) for member in tar)
-                files = {name: file.read() for name, file in held if file and name not in self.without}
+        data = self.archive(folder)
+        assert hashlib.sha256(data).hexdigest() == self.sha256, self.package
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            held = ((member.name.partition("/")[2], tar.extractfile(member)) for member in tar)
+            files = {name: file.read() for name, file in held if file and name not in self.without}
+        for change in self.made:
+            assert change.search.encode() in files[change.path], change
+            files[change.path] = files[change.path].replace(change.search.encode(), change.replace.encode(), 1)
         return files | {name: text.lstrip("\n").encode() for name, text in self.files.items()}
+
+    def archive(self, folder: Path) -> bytes:
+        """Return the archive of the package."""
+        kind, _, path = self.package.rpartition(":")
+        if kind == "debian":
+            fetched = folder / "archive"
+            command = ("/usr/lib/apt/apt-helper", "download-file", DEBIAN + path, fetched, f"SHA256:{self.sha256}")
+            subprocess.run(command, capture_output=True, check=True)
+            return fetched.read_bytes()
+        told = subprocess.run(["npm", "pack", "--silent", path], cwd=folder, capture_output=True, check=True)
+        return (folder / told.stdout.decode().strip()).read_bytes()
 
     def script(self) -> Script:
         """Return what the model answers."""
@@ -114,7 +146,7 @@ def load_bugs() -> tuple[Bug, ...]:
     )
 
 
-def try_bug(bug: Bug, folder: Path, *more: str) -> tuple[str, str]:
+def try_bug(bug: Bug, folder: Path, *options: str) -> tuple[str, str]:
     """Run `amini repair` on a bug; return "right", "wrong" or "nothing", and what it said."""
     files = bug.tree(folder)
     repository = make_repository(folder / bug.name, files)
@@ -123,9 +155,9 @@ def try_bug(bug: Bug, folder: Path, *more: str) -> tuple[str, str]:
     rustup = os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))
     numbers = ("-n", str(sum(offer.votes for offer in bug.patches)), "--tests", str(len(bug.tests)))
     with ScriptedServer(ServedModel(script=bug.script())) as server:
-        asked = (".", "../issue.md", "--base-url", server.url, "--model", "scripted", "--sandbox", "local", *numbers)
+        asked = (".", "../issue.md", "--base-url", server.url, "--model", "scripted", *options, *numbers)
         done = subprocess.run(
-            [sys.executable, "-m", "agentless_mini", "repair", *asked, *bug.options, *more],
+            [sys.executable, "-m", "agentless_mini", "repair", *asked],
             cwd=repository,
             env={
                 "RUSTUP_HOME": rustup,
@@ -150,12 +182,16 @@ def main() -> None:
     """Print for each bug what was chosen."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; by default all")
+    parser.add_argument("--cheats", action="store_true", help="let the wrong patches cheat, where there are such")
     parser.add_argument("--verbose", action="store_true", help="print what each run says")
     asked = parser.parse_args()
     for bug in (one for one in load_bugs() if not asked.names or one.name in asked.names):
+        if asked.cheats and not bug.cheats:
+            continue
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-            chosen, said = try_bug(bug, Path(one))
-            voted, _ = try_bug(bug, Path(other), "--sandbox", "none")
+            tried = bug.cheated(Path(one)) if asked.cheats else bug
+            chosen, said = try_bug(tried, Path(one), "--sandbox", "local", *bug.options)
+            voted, _ = try_bug(tried, Path(other), "--sandbox", "none")
         print(f"{bug.name}: the tests choose {chosen}, the vote {voted}", flush=True)  # noqa: T201 - its result
         if asked.verbose:
             print(said, flush=True)  # noqa: T201 - asked for

@@ -20,8 +20,9 @@ def measure(fix: Fix) -> Measures:
     held, snapshot = fix.snapshot.by_path(), fix.snapshot
     related = related_tests(snapshot, frozenset(fix.files), fix.issue)
     wanted = {file.path for file in test_files(snapshot, Runner.PYTEST)} & set(fix.tests)
-    likely = style_examples(fix.issue, snapshot, survey(fix.issue, snapshot), Runner.PYTEST)
-    example = first_with_tests([held[path] for path in likely], harness_of(snapshot).runner)
+    runner = harness_of(snapshot).runner
+    likely = style_examples(fix.issue, snapshot, survey(fix.issue, snapshot), runner)
+    example = first_with_tests([held[path] for path in likely], runner)
     folders = {path.rpartition("/")[0] for path in tests_of(fix)}
     found = {f"regression @{most}": float(wanted <= set(related[:most])) if wanted else None for most in FIRST}
     return {**found, "style folder": float(example is not None and example.path.rpartition("/")[0] in folders)}

@@ -158,8 +158,16 @@ def test_why_a_choice_may_be_doubted_is_in_its_reason() -> None:
     sampler = ScriptedSampler(Script(rules=()), ModelCard("scripted", 8192))
     session = replace(Bench(sampler).session, pool=(Candidate("k", 0, 0, made),))
     settings = Config(reproduce=ReproduceSettings(samples=0), regress=RegressSettings(budget=0))
-    opening, given = benches.Opening(boxes.PYTEST, open_boxes), GivenTests(commands=("make check",))
+    asked = list[tuple[str, ...]]()
+
+    def near(paths: tuple[str, ...]) -> benches.Opening:
+        asked.append(paths)
+        return benches.Opening(boxes.PYTEST, open_boxes)
+
+    opening = benches.Opening(boxes.PYTEST, open_boxes, near=near)
+    given = GivenTests(commands=("make check",))
     prediction = run(resolve(ISSUE, snapshot, session, settings, opening, given))
+    assert asked == [("make check", "shop/cart.py", "shop/tax.py")]
     assert prediction.choice is not None
     assert prediction.choice.reason.endswith(
         "; tests ran without its pytest.toml; suspicious: make check passes in a fraction of its time without the patch"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentless_mini.environment import installer
-from agentless_mini.environment.installer import MOST_CALLS, PLACE, Installation, beside_sources
+from agentless_mini.environment.installer import MOST_CALLS, PLACE, Installation, beside_sources, without_system
 
 FAKE = f"""#!{sys.executable}
 import json, os, re, sys, time
@@ -39,7 +39,7 @@ PLAN: dict[str, Any] = {
     "python": "venv/bin/python", "make": "", "fresh": False, "setup": "", "until": "", "options": [], "locked": False,
     "ways": [["-e", "."], ["."]], "best": ["alpha", "beta"], "others": [], "alone": ["own"], "modules": [],
     "variables": [], "module": "", "members": [], "seconds": 600, "version": "99.0.0",
-    "versioned": [],
+    "versioned": [], "system": [],
 }  # fmt: skip
 GONE = "  cause: Because {} was not found in the package registry and you require {}, we can conclude"
 NO_BUILD = "error: Failed to build `{}`"
@@ -55,6 +55,27 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / PLACE / "uv").chmod(0o755)
     (tmp_path / "venv/bin").mkdir(parents=True)
     (tmp_path / "venv/bin/python").symlink_to(sys.executable)
+
+
+APT = f"""#!{sys.executable}
+import sys
+print(*sys.argv[1:])
+sys.exit("gone" in sys.argv)
+"""
+
+
+def test_packages_of_the_system_are_installed_one_by_one_where_one_is_not_to_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (without_system([]), without_system(["git"])) == ([], ["git"]), "there is no apt-get"
+    (tmp_path / "apt-get").write_text(APT)
+    (tmp_path / "apt-get").chmod(0o755)
+    assert without_system(["git", "gone", "make"]) == ["gone"]
+    lines = [line.split()[3:] for line in capfd.readouterr().out.splitlines() if line.startswith("-q ")]
+    options = ["install", "-y", "--no-install-recommends"]
+    each = [[*options, name] for name in ("git", "gone", "make")]
+    assert lines == [["update"], [*options, "git", "gone", "make"], *each]
 
 
 def ran(*refused: tuple[str, str], **plan: object) -> tuple[dict[str, Any], list[list[str]]]:

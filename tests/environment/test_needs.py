@@ -131,6 +131,26 @@ def test_members_of_a_workspace_and_of_a_monorepo_are_installed() -> None:
     )
 
 
+def test_of_many_members_those_are_installed_that_the_issue_is_near_with_what_they_need() -> None:
+    files = {f"libs/m{at:02}/pyproject.toml": f'[project]\nname = "m-{at}"\n' for at in range(40)}
+    files["libs/m35/pyproject.toml"] += 'dependencies = ["M.7>=1", "elsewhere"]\n'
+    files["libs/m38/pyproject.toml"] += '[dependency-groups]\ntest = ["m-9"]\n'
+
+    def members(*near: str) -> list[str]:
+        return [words[1].removeprefix("./libs/") for words in needs_of(tree(files), Runner.PYTEST, near).members]
+
+    assert members("README.md", "libs/m38/a/b.py", "libs/m38/c.py", "libs/m35") == ["m07", "m09", "m35", "m38"]
+    assert members("libs/m35/x.py", "libs/m38/y.py") == members("libs/m38/y.py", "libs/m35/x.py")
+    assert members(*(f"libs/m{at:02}/x.py" for at in range(39, 0, -1))) == [
+        "m07",
+        "m09",
+        *(f"m{at}" for at in range(32, 40)),
+    ]
+    assert len(members()) == len(members("README.md")) == 32
+    few = dict(list(files.items())[:8])
+    assert len(needs_of(tree(few), Runner.PYTEST, ["libs/m01/x.py"]).members) == 8
+
+
 def test_the_members_that_a_list_names_are_all_that_is_installed() -> None:
     member = '[project]\nname = "%s"\n'
     files = {f"{path}/pyproject.toml": member % path for path in ("main", "worker", "www/grid")}
@@ -138,6 +158,46 @@ def test_the_members_that_a_list_names_are_all_that_is_installed() -> None:
     files["worker/pyproject.toml"] += 'dependencies = ["main==1", "x"]\n'
     found = needs_of(tree(files), Runner.PYTEST)
     assert (found.members, found.alone) == ((("-e", "./main"), ("-e", "./worker")), ("x",))
+
+
+def test_requirements_of_git_are_taken_where_git_reaches_them_and_left_out_elsewhere() -> None:
+    tox = "[testenv]\ndeps =\n    -e git+https://git.host/a/one#egg=one\n    two @ git+https://git.host/a/two@v1\n"
+    files = {"tox.ini": f"{tox}    git+https://other.host/three\n"}
+    assert needs_of(tree(files), Runner.PYTEST).best == ()
+    found = needs_of(tree(files), Runner.PYTEST, git=("https://git.host/",))
+    assert found.best == ("git+https://git.host/a/one#egg=one", "two @ git+https://git.host/a/two@v1")
+    assert (found.simple, found.system) == ((), ("git",))
+    assert found.notes == ("A requirement outside of the repository is left out: git+https://other.host/three",)
+
+
+def test_packages_of_the_system_are_those_that_the_tests_of_ci_install_and_compilers() -> None:
+    steps = (
+        "sudo apt-get -y update && sudo apt-get install -y libxml2-dev \\\n  texlive $MORE redis # not this\n pytest\n"
+    )
+    files = {
+        ".github/workflows/ci.yml": f"run: |\n  {steps}",
+        ".github/workflows/docs.yml": "run: apt-get install graphviz; tox -e docs",
+        "Dockerfile": "RUN apt install --yes libxml2-dev python3-dev curl=1.* libpq-dev\n",
+        "thing/part.c": "",
+        "docs/x.rs": "",
+    }
+    assert needs_of(tree(files), Runner.PYTEST).system == ("build-essential", "libxml2-dev", "redis", "libpq-dev")
+    plain = needs(requirements__txt="x")
+    assert (plain.system, needs_of(tree({"a.c": "", "b.f90": "", "c.rs": ""}), Runner.PYTEST).system) == (
+        (),
+        ("build-essential", "gfortran", "cargo"),
+    )
+
+
+def test_a_dockerfile_and_words_for_contributors_count_where_nothing_else_says_anything() -> None:
+    declared = '[project]\nname = "a"\n[project.optional-dependencies]\nhacking = []\n'
+    files = {"pyproject.toml": declared, "CONTRIBUTING.md": "First `pip install -e .[hacking]`, then `pytest`.\n"}
+    assert needs_of(tree(files), Runner.PYTEST).ways[0] == ("-e", ".[hacking]")
+    files |= {"Dockerfile": "RUN pip install -r more/all.txt\n", "more/all.txt": "x\n"}
+    assert needs_of(tree(files), Runner.PYTEST).best == ("-r", "more/all.txt")
+    files |= {"requirements/test.txt": "y\n"}
+    found = needs_of(tree(files), Runner.PYTEST)
+    assert (found.best, found.others) == (("-r", "requirements/test.txt"), ())
 
 
 @pytest.mark.parametrize("path", ["uv.lock", "poetry.lock", "pdm.lock", "pylock.toml"])

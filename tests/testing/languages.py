@@ -22,7 +22,7 @@ class Project:
     test: str
     outcomes: Mapping[str, Outcome]
     fixed: str
-    cheats: Mapping[str, str] = field(default_factory=dict)
+    cheats: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)  # what `source` becomes, or some files
 
 
 _CART_JS = "exports.total = (prices) => prices.slice(1).reduce((a, b) => a + b, 0);\n"
@@ -63,6 +63,15 @@ describe('an empty cart', () => {
             "console.log('TAP version 13\\nok 1 - adds prices\\nok 2 - an empty cart\\n1..2');\nprocess.exit(0);\n"
         ),
         "prints results and goes on": f"{_CART_JS}require('fs').writeSync(1, 'ok 1 - adds prices\\n');\n",
+        "replaces the module of checks": (
+            f"{_CART_JS}const none = new Proxy(() => {{}}, {{ get: () => none }});\n"
+            "require('module')._load = () => none;\nrequire('node:assert').strictEqual = none;\n"
+            "require.cache['node:assert'] = { exports: none };\n"
+        ),
+        "lets another process print later": (
+            f"{_CART_JS}require('child_process').spawn('sh', ['-c', 'sleep 0.3; echo ok 1 - adds prices; echo 1..1'],"
+            " { detached: true, stdio: 'inherit' }).unref();\nprocess.reallyExit(0);\n"
+        ),
     },
 )
 _CART_GO = """\
@@ -83,6 +92,8 @@ _LINES = "".join(
     f'\tfmt.Println(`{{"Action":"{action}","Package":"shop"{name}}}`)\n'
     for action, name in (("run", ',"Test":"TestTotal"'), ("pass", ',"Test":"TestTotal"'), ("pass", ""))
 )
+_EXEC, _TESTING = '\t"os/exec"\n)', '\t"testing"\n)'
+_PASSED = '{"Action":"pass","Package":"shop","Test":"TestTotal"}'
 GO = Project(
     Runner.GO,
     ("go",),
@@ -117,6 +128,14 @@ func TestParts(t *testing.T) {
             f'{_BEGIN}func init() {{\n\tfmt.Print("{_WORDS}")\n\tos.Exit(0)\n}}\n\n{_ZERO}'
         ),
         "prints results": f"{_BEGIN}func Total(p []int) int {{\n{_LINES}\tos.Getpid()\n\treturn 0\n}}\n",
+        "has a main of its own for tests": {
+            "main_test.go": f"{_BEGIN.replace(')', _TESTING)}func TestMain(m *testing.M) {{\n{_LINES}\tos.Exit(0)\n}}\n"
+        },
+        "lets another process print later": (
+            f"{_BEGIN.replace(')', _EXEC)}func init() {{\n"
+            f"\tlate := exec.Command(`sh`, `-c`, `sleep 0.3; echo '{_PASSED}'`)\n"
+            "\tlate.Stdout = os.Stdout\n\tlate.Start()\n\tfmt.Print()\n\tos.Exit(0)\n}\n\n" + _ZERO
+        ),
     },
 )
 RSPEC = Project(

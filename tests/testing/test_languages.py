@@ -1,13 +1,14 @@
 """Runners of other languages in real boxes: what passes and fails, a repair, and patches that forge results."""
 
 import shutil
+from collections.abc import Mapping
 
 import pytest
 
 from agentless_mini.domain import Outcome, Runner
 from agentless_mini.testing import harness_of
 from tests.testing.boxes import RealBoxes, case, tree
-from tests.testing.languages import NODE, PROJECTS, Project
+from tests.testing.languages import GO, NODE, PROJECTS, Project
 
 # What the continuous integration may not have, or what takes a compiler's time.
 _THOROUGH = {Runner.GO, Runner.CTEST, Runner.CARGO}
@@ -50,11 +51,12 @@ def test_each_test_has_its_outcome_and_a_repair_changes_it(boxes: RealBoxes, pro
 
 
 @pytest.mark.parametrize(("project", "code"), CHEATS)
-def test_no_patch_forges_a_pass(boxes: RealBoxes, project: Project, code: str) -> None:
+def test_no_patch_forges_a_pass(boxes: RealBoxes, project: Project, code: str | Mapping[str, str]) -> None:
     available(boxes, project)
     failing = next(name for name, outcome in project.outcomes.items() if outcome is Outcome.FAIL)
     cases = [case(f"{project.test}::{failing}"), case(project.test)]
-    (verdict,) = boxes.execute(project.files, [{project.source: code}], cases)
+    change = {project.source: code} if isinstance(code, str) else code
+    (verdict,) = boxes.execute(project.files, [change], cases)
     assert verdict.passed() == frozenset(), verdict
 
 
@@ -76,6 +78,15 @@ def test_a_file_that_cannot_be_run_is_an_error_and_leaves_the_others(boxes: Real
     results = boxes.run(files, [case("bad.test.js"), case(f"{NODE.test}::an empty cart")])
     assert [result.outcome for result in results.values()] == [ERROR, PASS]
     assert boxes.run_files(files, ["bad.test.js", NODE.test])[0].outcome is ERROR
+
+
+@pytest.mark.thorough
+def test_tests_of_a_package_of_several_files_are_told_apart_from_ours(boxes: RealBoxes) -> None:
+    available(boxes, GO)
+    more = 'package shop\n\nimport "testing"\n\nfunc TestMore(t *testing.T) {}\n'
+    cases = [case(f"{GO.test}::TestTotal"), case("more_test.go::TestMore")]
+    (verdict,) = boxes.execute({**GO.files, "more_test.go": more}, [{GO.source: GO.fixed}], cases)
+    assert verdict.passed() == {one.id for one in cases}
 
 
 @pytest.mark.thorough

@@ -108,6 +108,7 @@ class Run:
             if self.plan["canaries"]:
                 for file in self.files:
                     self.add_canaries(file)
+            names.update((name, file) for file, name, _ in self.canaries)
             left = os.path.join(glob.escape(self.cwd), self.plan["left"]) if self.plan["left"] else ""
             for path in glob.glob(left, recursive=True) if left else ():
                 with suppress(OSError):

@@ -29,6 +29,12 @@ def test_a_test_file_that_the_issue_names_comes_first() -> None:
     assert chosen(TAX, CART, issue=Issue("total leaves out a price, unlike what tests/test_tax.py says")) == [TAX.path]
 
 
+def test_it_is_of_the_language_of_the_runner() -> None:
+    script = text_file("test/cart.test.js", "test('total of a cart', () => {});\n")
+    assert chosen(script, CART, runner=Runner.NODE) == [script.path]
+    assert chosen(script, CART) == [CART.path]
+
+
 def test_files_without_tests_for_the_runner_are_passed_over() -> None:
     broken = text_file("tests/test_cart_total.py", "total total cart def test_total(:\n")
     helper = text_file("tests/cart.py", "from shop.cart import total  # total of a cart, first price\n")
