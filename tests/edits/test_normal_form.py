@@ -249,7 +249,7 @@ def test_the_statements_of_hostile_text_are_found_in_seconds(end: str) -> None:
     assert time.process_time() - begun < 10
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_version_of_a_real_module_is_told_as_if_all_of_them_were_parsed() -> None:
     names = (
         "heapq.py",
