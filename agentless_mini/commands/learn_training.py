@@ -84,9 +84,9 @@ def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> Non
     Where tests are the reward, or its potential, they run in a sandbox.
     """
     _, lines = _begin(training, config.rl)
+    kinds = check_kinds(training.data, SPLITS[0]) if config.rl.runs_checks else set()
     if _planned(training, config.rl):
         return
-    kinds = check_kinds(training.data, SPLITS[0]) if config.rl.runs_checks else set()
 
     async def opening(stack: AsyncExitStack) -> Opened:
         return await open_plain(config.sandbox, machine.cache, machine.environment, lines, stack)
@@ -163,14 +163,14 @@ def _begin(training: "TrainingOptions", settings: TrainingSettings) -> tuple[flo
         raise UsageError(f"{printable(str(training.out))} is no folder: name another --out.")
     if settings.adapter is not None and not (settings.adapter / ADAPTER_FILE).is_file():
         raise UsageError(f"There is no LoRA adapter in {printable(str(settings.adapter))}: name its folder.")
-    require_model(training.model)
     # The settings decide the precision, and not accelerate's configuration, which speaks by a variable.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
     return monotonic(), Lines(quiet=training.quiet)
 
 
 def _planned(training: "TrainingOptions", settings: TrainingSettings) -> bool:
-    """Return whether nothing is to be trained: then what it would take is printed."""
+    """Return whether nothing is to be trained: then what it would take is printed. A model that is none is refused."""
+    require_model(training.model)
     if training.dry_run is None:
         return False
     from agentless_mini.learning.planning import plan, whole_groups

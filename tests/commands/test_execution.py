@@ -310,7 +310,7 @@ def processes_of(cache: Path) -> list[bytes]:
     return [line for line in lines if str(cache).encode() in line]
 
 
-@pytest.mark.parametrize("kind", ["local", "docker"])
+@pytest.mark.parametrize("kind", ["local", pytest.param("docker", marks=pytest.mark.thorough)])
 def test_no_patch_speaks_for_the_tests(home: Home, kind: str, request: pytest.FixtureRequest) -> None:
     named = ("pytest.toml", "dist-info", "sitecustomize", "iniconfig", "argparse")
     cheats = []

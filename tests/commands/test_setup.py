@@ -100,6 +100,7 @@ def asked(endpoint: ScriptedServer) -> int:
     return len(endpoint.log.chats())
 
 
+@pytest.mark.thorough
 def test_of_several_answers_the_one_is_kept_under_which_most_tests_pass(tmp_path: Path) -> None:
     home = home_of(tmp_path, GENERATED)
     right = "python tools/rates.py"

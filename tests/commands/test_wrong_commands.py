@@ -117,6 +117,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     root = tmp_path_factory.mktemp("wrong")
     write_files(root, {**FILES_THERE, "config/amini/config.toml": VOTE_ALONE.encode()})
     (root / "new").mkdir()
+    (root / "model").mkdir()
+    (root / "model" / "config.json").write_text("{}")
     git(root / "new", "init", "--quiet")
     write_rows(root / "rows.parquet", [Row("a", "r", "", "i", "", (), "", "", "", "train")])
     write_rows(root / "checked.parquet", [Row("a", "r", "", "i", "", (), "", "", "", "train", check="pass")])
@@ -190,7 +192,7 @@ def test_a_process_that_was_started_oddly(scene: Scene, lacking: str, code: int,
         "eval --dataset ../row.jsonl",
         "learn export ../nowhere --merge ../merged",
         "learn sft ../plain --model m --out ../trained --kind best",
-        "learn rl ../checked.parquet --model m --out ../trained --reward tests",
+        "learn rl ../checked.parquet --model ../model --out ../trained --reward tests",
     ],
 )
 def test_a_mistake_is_told_before_libraries_are_loaded_that_take_seconds(scene: Scene, typed: str) -> None:

@@ -128,7 +128,7 @@ def version_there(image: str, cache: Path) -> str:
     return result.steps[0].output.text()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_images_laid_out_in_known_ways_run_tests_as_they_are(tmp_path: Path, made: Callable[..., str]) -> None:
     assert version_there(made(NO_PYTHON), tmp_path).startswith("pytest ")
     assert version_there(made(VENV, "/opt/venv"), tmp_path).startswith("pytest ")

@@ -46,6 +46,7 @@ def test_a_project_is_built_into_an_image_once(base: str, tmp_path: Path) -> Non
     assert (again.place, sentences(events)) == (first.place, [])
 
 
+@pytest.mark.thorough
 def test_what_a_build_prints_is_heard_while_it_runs(base: str, tmp_path: Path) -> None:
     events: list[Event] = []
     code = "import time; [print('line', n, flush=True) or time.sleep(0.5) for n in range(10, 34)]"

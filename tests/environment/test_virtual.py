@@ -245,6 +245,7 @@ def test_a_cancelled_build_leaves_nothing_and_the_next_one_works(tmp_path: Path)
     assert isinstance(opened(asked, setup, []), Opened)
 
 
+@pytest.mark.thorough
 def test_a_half_built_environment_is_built_anew(tmp_path: Path) -> None:
     asked, settings = request(BARE, tmp_path, Runner.UNITTEST), with_setup("echo ran")
     first = opened(asked, settings, [])

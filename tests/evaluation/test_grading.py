@@ -208,7 +208,7 @@ def test_the_official_verdicts_and_the_official_summary_of_them(tmp_path: Path, 
     assert told["schema_version"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_what_is_graded_again_is_read_from_its_report_unless_that_is_torn_or_blames_the_environment(
     tmp_path: Path, image: str
 ) -> None:

@@ -7,10 +7,21 @@ import pytest
 
 import agentless_mini
 from agentless_mini.errors import ModelUnknown
-from agentless_mini.learning.planning import plan
 from agentless_mini.settings.learning import Device, RlSettings, SftSettings, TrainingSettings, Tuning
+from tests.learning import tiny
 
 ACCELERATE = Path(agentless_mini.__file__).parent / "learning" / "accelerate"
+
+
+@pytest.fixture(autouse=True)
+def _trained() -> None:
+    tiny.need_training()
+
+
+def plan(model: str, settings: TrainingSettings, rows: int, devices: int) -> str:
+    from agentless_mini.learning import planning
+
+    return planning.plan(model, settings, rows, devices)
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
