@@ -61,6 +61,7 @@ def test_a_killed_training_goes_on_and_its_result_is_exported(model: Path, tmp_p
     assert (tmp_path / "whole" / "model.safetensors").exists()
 
 
+@pytest.mark.thorough
 def test_the_settings_decide_the_precision_and_not_accelerate(model: Path, tmp_path: Path, rows: list[Row]) -> None:
     import torch
 
@@ -83,6 +84,7 @@ def test_a_folder_of_another_training_is_refused(model: Path, tmp_path: Path, ro
     assert "holds another training" in refused.stderr
 
 
+@pytest.mark.thorough
 def test_parents_are_sampled_for_the_kind_that_shows_them(model: Path, tmp_path: Path, rows: list[Row]) -> None:
     data, out = tiny.write_data(tmp_path, rows), tmp_path / "out"
     plain = learned(tmp_path, *small(model, data, out), "--parents-from", model)
