@@ -156,7 +156,7 @@ def test_what_an_image_lacks_is_told_in_a_sentence_with_what_to_try(tmp_path: Pa
     assert not isinstance(opened(request(BARE, tmp_path, Runner.UNITTEST), settings(image), []), str)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_image_without_python_is_told_so(tmp_path: Path) -> None:
     name = f"amini-test-made:{uuid.uuid4().hex[:12]}"
     with tarfile.open(tmp_path / "empty.tar", "w") as tar:

@@ -34,7 +34,7 @@ WORTH = {
     Quality.MISTAKEN: ({Outcome.FAILED}, {Outcome.FAILED}),
 }
 each_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-SLOW = {"boltons-split-zero", "packaging-epoch", "xmltodict-none-text"}
+SLOW = {"xmltodict-none-text"}
 each_bug_run = pytest.mark.parametrize(
     "bug",
     [pytest.param(bug, marks=pytest.mark.slow if bug.name in SLOW else pytest.mark.thorough) for bug in BUGS],

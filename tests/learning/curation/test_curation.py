@@ -340,7 +340,7 @@ def test_other_settings_and_more_events_make_the_rows_anew(tmp_path: Path) -> No
     assert len(rows_of(tmp_path / "out")) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_processes_come_to_the_same(tmp_path: Path) -> None:
     world = many(tmp_path, 4)
     assert world.curate(world.curation("many"), in_processes(2)) == world.curate()
