@@ -26,13 +26,13 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentless_mini.edits.sources import is_python, shared_ends
-from agentless_mini.edits.statements import Broken, Module, module_of, newly_undefined
+from agentless_mini.edits.statements import Broken, module_of, newly_undefined
 
 if TYPE_CHECKING:
     from tree_sitter import Language, Tree
@@ -115,7 +115,7 @@ class Forms:
     def __init__(self) -> None:
         """Begin with no form known."""
         self._forms: dict[tuple[str, bytes, bytes | None], Form] = {}
-        self._module, self._parsed = cache(_module), cache(parsed)
+        self._module, self._parsed = cache(module_of), cache(parsed)
 
     def of(self, path: str, data: bytes, before: bytes | None = None) -> Form:
         """Return the form of a file with these bytes at that path, as a version of what stood there before.
@@ -150,11 +150,6 @@ class Forms:
             is_fault = found.line and language not in UNSURE
             return Form(_text(path, data), f"near line {found.line}" if is_fault else "")
         return Form(_digest(language, [b"".join(filter(None, found.lines))]))
-
-
-def _module(data: bytes) -> Module | Broken:
-    found = module_of(data)
-    return found if isinstance(found, Broken) else replace(found, parsed={})
 
 
 def _text(path: str, data: bytes) -> str:

@@ -1,87 +1,69 @@
-"""A Python file as a run of statements, each with a digest of what it says and the names that it binds.
+"""A Python file as a run of pieces, each with a digest of what it says and the names that it binds.
 
-An answer changes a few lines of a file that a thousand others change too. So a file is parsed piece by piece: whole
-lines that parse by themselves leave no string and no bracket open, so what follows them says what it says alone. Of a
-changed version only the pieces are parsed that the file in the tree has not; those that it has are known. The digest of
-a file is that of the digests of its statements, so it does not depend on the way. Members of a class are statements of
-their own, for classes are long. Undefined names are those that pyflakes tells.
+An answer changes a few lines of a file that a thousand others change too. So a file is cut into pieces, and of another
+version of it only the lines are parsed that lie between pieces that the two share: whole lines that parse by themselves
+leave no string and no bracket open, so what follows them says what it says alone. The digest of a file is that of the
+digests of its statements, so it does not depend on the way. Members of a class are statements of their own, for classes
+are long. Undefined names are those that pyflakes tells.
 """
 
 import ast
 import hashlib
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from codecs import BOM_UTF8
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate
 from tokenize import detect_encoding
 
-from agentless_mini.edits.sources import parse_python, shared_ends, silence_compiler
+from agentless_mini.edits.sources import Difference, differing, parse_python, silence_compiler
 
 MOST_CHECKED = 256 * 1024
 """Bytes of a file of which all names are looked up, where a part does not tell."""
 STAR = "*"
 """Stands for the names that `from ... import *` binds, which nobody knows."""
 _INJECTED = {"_"}  # gettext installs it into the builtins
-
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
-_LINE = re.compile(r"\bline (\d+)")
-_REFUSED = "the parser refuses the file"
-# What hides the beginnings of lines: comments, strings and, outside of them, a newline behind a backslash.
-_STRINGS = (
-    rb"#[^\n]*|\\\r?\n[^\n]?"
-    + b"".join([rb"|%b{3}(?:[^\\%b]+|\\.|%b(?!%b%b))*(?:%b{3}|\\?\Z)".replace(b"%b", quote) for quote in (b"'", b'"')])
-    + b"".join([rb"|%b(?:[^\\\n%b]+|\\.)*%b?".replace(b"%b", quote) for quote in (b"'", b'"')])
-)
-# A class up to the indentation of its first member; its decorators are before it.
-_HEADER = re.compile(
-    rb"((?:(?:[@# \t\f\r][^\n]*)?\n)*class\b(?s:.{0,2000}?):[ \t]*(?:#[^\n]*)?\r?\n)"
-    rb"(?:[ \t\f]*(?:#[^\n]*)?\r?\n)*([ \t]+)[^\s#]"
-)
 
 
 @dataclass(frozen=True, slots=True)
 class CodePiece:
-    """Whole lines of a file: comments and blank lines, and the statements that end in it.
+    """Whole lines of a file, and the statements that end in them.
 
-    `indent` is that of the members of a class, b"" for what stands at the top. The header of a class is a piece, and
-    `inner` the indentation of the members that follow it. `names` are those that the statements bind in their scope,
-    `global_names` those that they bind in the module.
+    `indent` is that of the members of a class, b"" for what stands at the top; there a class begins, with its first
+    member. `names` are those that members bind in their class, `global_names` those that all bind in the module.
     """
 
     text: bytes
     indent: bytes
-    inner: bytes
     digests: bytes
     names: frozenset[str]
     global_names: frozenset[str]
 
     @classmethod
-    def of(cls, text: bytes, statements: Sequence[ast.stmt], indent: bytes = b"", inner: bytes = b"") -> "CodePiece":
-        """Return a piece of these statements; a header's is the class with a member that says nothing."""
-        if inner:
-            digests = _said(statements[0], b"class", {"body"})
-        elif indent:
-            digests = b"".join(_said(statement, b"1") for statement in statements)
+    def of(cls, text: bytes, statements: Sequence[ast.stmt], indent: bytes = b"") -> "CodePiece":
+        """Return a piece of these statements."""
+        if indent:
+            members, digests = [*statements], [_said(statement, b"1") for statement in statements]
         else:
-            digests = b"".join(map(_digests, statements))
-        names = bound(statements)
-        return cls(text, indent, inner, digests, names, bound(statements, own=False) if indent else names)
+            members = [one for statement in statements if isinstance(statement, ast.ClassDef) for one in statement.body]
+            digests = [_digests(statement) for statement in statements]
+        return cls(text, indent, b"".join(digests), bound(members), bound(statements, own=not indent))
 
 
 @dataclass(frozen=True)
 class Module:
-    """A Python file that parses. One that is not plain is a single piece.
+    """A Python file that parses, as one piece or more.
 
-    `parsed` are the statements of the pieces that were parsed of this version, by their places.
+    Of a version of another one `parsed` are the statements of the pieces that the other has not, by their places.
     """
 
     data: bytes
-    is_plain: bool
     pieces: Sequence[CodePiece]
-    parsed: Mapping[int, Sequence[ast.stmt]]
+    parsed: Mapping[int, Sequence[ast.stmt]] = field(default_factory=dict)
     _undefined: dict[int, set[str]] = field(default_factory=dict)
 
     @cached_property
@@ -90,41 +72,39 @@ class Module:
         return hashlib.sha256(b"python\n" + b"".join([piece.digests for piece in self.pieces])).hexdigest()
 
     @cached_property
-    def text(self) -> bytes:
-        """Return the text of its pieces."""
-        return self.data.removeprefix(BOM_UTF8) if self.is_plain else self.data
+    def lines(self) -> list[bytes]:
+        """Return its lines."""
+        return [line for piece in self.pieces for line in piece.text.splitlines(keepends=True)]
 
     @cached_property
     def starts(self) -> list[int]:
-        """Return where each piece begins in the text."""
-        return list(accumulate((len(piece.text) for piece in self.pieces[:-1]), initial=0))[: len(self.pieces)]
-
-    @cached_property
-    def places(self) -> dict[tuple[bytes, bytes, bytes], int]:
-        """Return which piece stands where, by its text and indentations."""
-        return {(piece.text, piece.indent, piece.inner): place for place, piece in enumerate(self.pieces)}
-
-    @cached_property
-    def _top(self) -> list[int]:
-        return [place for place, piece in enumerate(self.pieces) if not piece.indent]
+        """Return the lines in which its pieces begin, and how many it has."""
+        return list(accumulate((len(piece.text.splitlines()) for piece in self.pieces), initial=0))
 
     def members(self, place: int) -> range:
-        """Return the places of all members of a class, given that of one."""
-        at = bisect_left(self._top, place)
-        return range(self._top[at - 1] + 1, [*self._top, len(self.pieces)][at])
+        """Return the places of the pieces of a class, given that of one."""
+        first, stop = place, place + 1
+        while self.pieces[first].indent:
+            first -= 1
+        while stop < len(self.pieces) and self.pieces[stop].indent:
+            stop += 1
+        return range(first, stop)
 
     def undefined_at(self, place: int, known: Collection[str]) -> set[str]:
         """Return the names that a piece uses undefined where the module binds the known ones."""
-        piece = self.pieces[place]
+        piece, siblings = self.pieces[place], {name for at in self.members(place) for name in self.pieces[at].names}
         if piece.indent:
             found = _parsed_members(piece.text, piece.indent)
         else:
-            found = _parsed(piece.text + piece.inner + (b"0" if piece.inner else b""), self.is_plain)
+            found = _parsed(self.data if len(self.pieces) == 1 else piece.text.decode())
         statements = [] if isinstance(found, Broken) else found
-        if not piece.indent:
-            return undefined(statements, known)
-        siblings = {name for at in self.members(place) for name in self.pieces[at].names}
-        return undefined((), known, [(siblings, statements)])
+        if piece.indent:
+            return undefined((), known, [(siblings, statements)])
+        match statements:
+            case [ast.ClassDef(body=members) as head] if len(self.members(place)) > 1:
+                head.body = [ast.Pass()]
+                return undefined([head], known, [(siblings, members)])
+        return undefined(statements, known)
 
     def undefined_before(self, names: Collection[str]) -> set[str]:
         """Return the names that it uses undefined, where it mentions any of these."""
@@ -139,7 +119,7 @@ class Module:
         if not all(name.isidentifier() and name.isascii() for name in names):
             return list(range(len(self.pieces)))
         words = re.compile(rb"\b(?:%b)\b" % "|".join(names).encode())
-        return sorted({bisect_right(self.starts, found.start()) - 1 for found in words.finditer(self.text)})
+        return [place for place, piece in enumerate(self.pieces) if words.search(piece.text)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +130,23 @@ class Broken:
 
 
 def module_of(data: bytes, base: Module | None = None) -> Module | Broken:
-    """Return a file. As a version of `base` it has pieces of that, the rest of it parsed, and only what differs costs.
+    """Return a file. As a version of `base` it has pieces of that, and only what lies between them is parsed.
 
-    It says the same as if all of it were parsed; only the words for a fault may be others.
+    It says the same as if all of it were parsed.
     """
-    if _is_plain(data):
-        return _PieceReader(data, base if base and base.is_plain else Module(b"", True, (), {})).module()
-    body = _parsed(data, is_plain=False)
-    return body if isinstance(body, Broken) else Module(data, False, (CodePiece.of(data, body),), {0: body})
+    is_plain = _is_plain(data)
+    if is_plain and base and len(base.pieces) > 1:
+        lines = data.removeprefix(BOM_UTF8).splitlines(keepends=True)
+        regions = differing(base.lines, lines)
+        ways = (_version(data, lines, base, regions, whole) for whole in (False, True))
+        if found := next(filter(None, ways), None):
+            return found
+    body = _parsed(data)
+    if isinstance(body, Broken):
+        return body
+    if base:
+        return Module(data, [CodePiece.of(data, body)], {0: body})
+    return Module(data, _cut(data.removeprefix(BOM_UTF8), body) if is_plain and body else [CodePiece.of(data, body)])
 
 
 def _is_plain(data: bytes) -> bool:
@@ -174,146 +163,97 @@ def _is_plain(data: bytes) -> bool:
 # --- pieces ----------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=64)
-def _tokens(indent: bytes) -> re.Pattern[bytes]:
-    """Return what finds the beginnings of statements that are indented so, or not at all: these are in a group."""
-    start = rb"|^((?:%b)?)(?=[^\s#)\]}\\])(?!(?:else|elif|except|finally)\b)" % indent
-    return re.compile(_STRINGS + start, re.MULTILINE | re.DOTALL)
-
-
-class _PieceReader:
-    """Takes a plain file apart into pieces, and parses those that another version of it has not."""
-
-    def __init__(self, data: bytes, base: Module) -> None:
-        self._whole_data = data
-        self._data = data.removeprefix(BOM_UTF8)
-        self._base = base
-        self._pieces: list[CodePiece] = []
-        self._parsed: dict[int, Sequence[ast.stmt]] = {}
-        self._at = 0
-        self._class = -1  # where a class begins that is to be parsed as a whole
-
-    def module(self) -> Module | Broken:
-        """Return all of it, or why it does not parse."""
-        while self._at < len(self._data):
-            indent = self._indent()
-            header = None if indent or self._at == self._class else _HEADER.match(self._data, self._at)
-            stop = header.end(1) if header else self._stop(indent, 1)
-            known = self._base.places.get((self._data[self._at : stop], indent, header[2] if header else b""))
-            if known is not None:
-                self._take(known)
-            elif header:
-                self._open_class(header)
-            elif fault := self._parse(indent, stop):
-                return fault
-        return Module(self._whole_data, True, self._pieces, self._parsed)
-
-    def _add(self, statements: Sequence[ast.stmt], stop: int, indent: bytes = b"", inner: bytes = b"") -> None:
-        self._parsed[len(self._pieces)] = statements
-        self._pieces.append(CodePiece.of(self._data[self._at : stop], statements, indent, inner))
-        self._at = stop
-
-    def _indent(self) -> bytes:
-        """Return the indentation of the next piece: a class ends where a line is not indented."""
-        last = self._pieces[-1] if self._pieces else None
-        if last is None or (last.indent and not self._data.startswith((b" ", b"\t"), self._at)):
-            return b""
-        return last.indent or last.inner
-
-    def _stop(self, indent: bytes, count: int) -> int:
-        """Return where so many pieces end, the next included, or the class or the file does."""
-        belongs = True  # to what is before it: the first does, and what is decorated
-        for found in _tokens(indent).finditer(self._data, self._at):
-            if found[1] is None:
-                continue
-            count -= not belongs
-            if not count or (indent and not found[1]):
-                return found.start()
-            belongs = self._data.startswith(b"@", found.end())
-        return len(self._data)
-
-    def _take(self, place: int) -> None:
-        """Take over the piece of the base, and those behind it as long as the two files are equal."""
-        before, starts = self._base.text, self._base.starts
-        shared, _ = shared_ends(before[starts[place] :], self._data[self._at :])
-        same = starts[place] + shared
-        if same == len(before) and self._at + shared == len(self._data):
-            stop = len(starts)
-        else:  # only the line behind a piece tells where it ends
-            stop = max(bisect_right(starts, same) - 2, place + 1)
-        self._pieces += self._base.pieces[place:stop]
-        self._at += (starts[stop] if stop < len(starts) else len(before)) - starts[place]
-
-    def _open_class(self, header: re.Match[bytes]) -> None:
-        found = _parsed(header[1] + header[2] + b"0")
-        match found:
-            case [ast.ClassDef(body=[ast.Expr()])]:
-                self._add(found, header.end(1), inner=header[2])
+def _cut(text: bytes, body: Sequence[ast.stmt]) -> list[CodePiece]:
+    """Return the pieces of a plain file."""
+    lines = text.splitlines(keepends=True)
+    runs: list[tuple[Sequence[ast.stmt], int, bytes]] = []
+    for run, stop in _runs(body, lines):
+        match run:
+            case [ast.ClassDef(body=members) as whole] if len(inner := [*_runs(members, lines)]) > 1:
+                head = copy(whole)
+                head.body, _ = inner[0]
+                indent = lines[members[-1].lineno - 1][: members[-1].col_offset]
+                runs += [([head], inner[0][1], b""), *((some, end, indent) for some, end in inner[1:])]
             case _:
-                self._class = self._at
+                runs.append((run, stop, b""))
+    stops = [*(stop for _, stop, _ in runs[:-1]), len(lines)]
+    places = zip(runs, [0, *stops], stops, strict=False)
+    return [CodePiece.of(b"".join(lines[start:stop]), run, indent) for (run, _, indent), start, stop in places]
 
-    def _parse(self, indent: bytes, stop: int) -> Broken | None:
-        """Parse the next piece; return why that cannot be, None where it is done, or the class is to be parsed whole.
 
-        A piece that does not parse is tried twice as long: that takes no more than some times the whole.
-        """
-        count = 1
-        while True:
-            text = self._data[self._at : stop]
-            found = _parsed_members(text, indent) if indent else _parsed(text)
-            if not isinstance(found, Broken):
-                self._add(found, stop, indent)
-                return None
-            # No statement behind it could mend a fault: only a string goes on over whole statements.
-            may_end = any(words in found.problem for words in ("unterminated triple-quoted", _REFUSED))
-            is_sure = found.problem and not may_end and stop >= self._sure(indent)
-            if is_sure or (not indent and stop == len(self._data)):
-                return _moved_fault(found, self._data.count(b"\n", 0, self._at))
-            if indent and (stop == len(self._data) or not self._data.startswith((b" ", b"\t"), stop)):
-                last = self._pieces.pop()
-                while last.indent:
-                    self._at -= len(last.text)
-                    last = self._pieces.pop()
-                self._class = self._at = self._at - len(last.text)
-                self._parsed = {at: found for at, found in self._parsed.items() if at < len(self._pieces)}
-                return None
-            count *= 2
-            stop = self._stop(indent, count)
+def _runs(body: Sequence[ast.stmt], lines: Sequence[bytes]) -> Iterator[tuple[list[ast.stmt], int]]:
+    """Yield the statements that share their lines, and how many lines there are up to their end."""
+    run: list[ast.stmt] = []
+    for statement, following in zip(body, [*body[1:], None], strict=True):
+        run.append(statement)
+        stop = statement.end_lineno or 0
+        goes_on = lines[stop - 1].rstrip(b"\r\n").endswith(b"\\")
+        if following is None or (following.lineno > stop and not goes_on):
+            yield run, stop
+            run = []
 
-    def _sure(self, indent: bytes) -> int:
-        """Return where a piece like this ends that stands behind all changes: a fault before it is one of the file."""
-        before, starts = self._base.text, [*self._base.starts, len(self._base.text)]
-        _, tail = shared_ends(before, self._data)
-        first = bisect_left(starts, len(before) - tail)
-        stops = (starts[at + 1] for at in range(first, len(starts) - 1) if self._base.pieces[at].indent == indent)
-        return next(stops, len(before) + 1) + len(self._data) - len(before)
+
+def _touched(base: Module, regions: Iterable[Difference], whole: bool) -> list[tuple[int, int]]:
+    """Return the runs of pieces, [first, stop), in which another version differs, with what stands before a change.
+
+    They are members of one class, or else whatever stands at the top; `whole` takes classes as a whole, too.
+    """
+    found: list[tuple[int, int]] = []
+    for region in regions:
+        first = bisect_right(base.starts, max(region.a_start - 1, 0)) - 1
+        stop = bisect_right(base.starts, max(region.a_start - 1, region.a_stop - 1, 0))
+        if whole or not all(piece.indent for piece in base.pieces[first:stop]):
+            first, stop = base.members(first).start, base.members(stop - 1).stop
+        while found and first < found[-1][1]:
+            before, end = found.pop()
+            first, stop = min(first, before), max(stop, end)
+        found.append((first, stop))
+    return found
+
+
+def _version(
+    data: bytes, lines: Sequence[bytes], base: Module, regions: Sequence[Difference], whole: bool
+) -> Module | None:
+    """Return a version with what is touched parsed, None where a part of it does not parse by itself."""
+    stops = [region.a_stop for region in regions]
+
+    def place(line: int) -> int:
+        """Return where in the version a line of the base stands."""
+        passed = bisect_right(stops, line)
+        return line + regions[passed - 1].b_stop - regions[passed - 1].a_stop if passed and line else line
+
+    pieces: list[CodePiece] = []
+    parsed: dict[int, Sequence[ast.stmt]] = {}
+    kept = 0
+    for first, stop in _touched(base, regions, whole):
+        begin, end, indent = place(base.starts[first]), place(base.starts[stop]), base.pieces[first].indent
+        text = b"".join(lines[begin:end])
+        found = _parsed_members(text, indent) if indent else _parsed(text.decode())
+        if isinstance(found, Broken) or text.rstrip().endswith(b"\\"):  # which CPython may take
+            return None
+        pieces += base.pieces[kept:first]
+        parsed[len(pieces)] = found
+        pieces.append(CodePiece.of(text, found, indent))
+        kept = stop
+    return Module(data, [*pieces, *base.pieces[kept:]], parsed)
 
 
 def _parsed_members(source: bytes, indent: bytes) -> list[ast.stmt] | Broken:
     """Return the statements of lines that are indented; a fault without words where they are not all."""
-    body = _parsed(b"class _:\n%b0\n%b" % (indent, source))
+    body = _parsed(f"class _:\n{indent.decode()}0\n{source.decode()}")
     match body:
-        case Broken():
-            return _moved_fault(body, -2)
-        case [ast.ClassDef(body=[_, *members])] if members:
+        case [ast.ClassDef(body=[_, *members])]:
             return members
-    return Broken("")
+    return body if isinstance(body, Broken) else Broken("")
 
 
-def _parsed(source: bytes, is_plain: bool = True) -> list[ast.stmt] | Broken:
+def _parsed(source: bytes | str) -> list[ast.stmt] | Broken:
     try:
-        return parse_python(source.decode() if is_plain else source).body
+        return parse_python(source).body
     except SyntaxError as error:
         return Broken(f"line {error.lineno or 1}: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:
-        return Broken(f"line 1: {_REFUSED} ({type(error).__name__})")
-
-
-def _moved_fault(broken: Broken, lines: int) -> Broken:
-    """Add to the lines that a fault tells of."""
-    if _REFUSED in broken.problem:
-        return broken
-    return Broken(_LINE.sub(lambda found: f"line {max(1, int(found[1]) + lines)}", broken.problem))
+        return Broken(f"line 1: the parser refuses the file ({type(error).__name__})")
 
 
 # --- digests ---------------------------------------------------------------------------------------------------------

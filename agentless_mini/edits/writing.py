@@ -40,7 +40,6 @@ from agentless_mini.edits.sources import (
     contents,
     decode,
     differing,
-    shared_ends,
     split_lines,
     strict_matches,
     terminator,
@@ -180,7 +179,7 @@ def _file_diff(change: FileChange) -> Iterator[bytes]:
         yield b"new file mode %b\n" % change.mode.encode()
     if change.after is None:
         yield b"deleted file mode %b\n" % change.mode.encode()
-    skipped, before, after = _around(change.before or b"", change.after or b"")
+    before, after = _lines(change.before or b""), _lines(change.after or b"")
     regions = differing(before, after)
     if regions:
         end = b"\t\n" if " " in change.path else b"\n"  # where a name with blanks ends would be unclear
@@ -189,35 +188,18 @@ def _file_diff(change: FileChange) -> Iterator[bytes]:
         hunk: list[Difference] = []
         for region in regions:
             if hunk and region.a_start - hunk[-1].a_stop > 2 * CONTEXT:  # their context would not touch
-                yield from _hunk(hunk, before, after, skipped)
+                yield from _hunk(hunk, before, after)
                 hunk = []
             hunk.append(region)
-        yield from _hunk(hunk, before, after, skipped)
+        yield from _hunk(hunk, before, after)
 
 
-def _around(before: bytes, after: bytes) -> tuple[int, list[bytes], list[bytes]]:
-    """Return the lines of both from the context of their first difference to that of their last, and how many before.
-
-    Most of a long file is not even split into lines.
-    """
-    head, tail = shared_ends(before, after)
-    start, stop = head, len(before) - tail
-    for _ in range(CONTEXT + 1):  # the first time to the beginning of the line that differs
-        start = before.rfind(b"\n", 0, max(0, start - 1)) + 1
-    for _ in range(CONTEXT + 1):
-        stop = before.find(b"\n", stop) + 1 or len(before)
-    kept = len(before) - stop
-    return before.count(b"\n", 0, start), _lines(before[start:stop]), _lines(after[start : len(after) - kept])
-
-
-def _hunk(
-    regions: Sequence[Difference], before: Sequence[bytes], after: Sequence[bytes], skipped: int
-) -> Iterator[bytes]:
+def _hunk(regions: Sequence[Difference], before: Sequence[bytes], after: Sequence[bytes]) -> Iterator[bytes]:
     lead = min(CONTEXT, regions[0].a_start)
     tail = min(CONTEXT, len(before) - regions[-1].a_stop)
     at, a_stop = regions[0].a_start - lead, regions[-1].a_stop + tail
     b_start, b_stop = regions[0].b_start - lead, regions[-1].b_stop + tail
-    yield b"@@ -%b +%b @@\n" % (_range(skipped + at, skipped + a_stop), _range(skipped + b_start, skipped + b_stop))
+    yield b"@@ -%b +%b @@\n" % (_range(at, a_stop), _range(b_start, b_stop))
     for region in (*regions, Difference(a_stop, a_stop, b_stop, b_stop)):
         yield from (_line(b" ", line) for line in before[at : region.a_start])
         yield from (_line(b"-", line) for line in before[region.a_start : region.a_stop])
@@ -254,13 +236,13 @@ def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
     ENCODING where the format cannot say the new bytes: none but those of UTF-8, of the encoding that the file has, and
     of one that a Python file declares.
     """
-    said: list[str] = []
+    said = ""
     for change in changes:
         block = _file_edits(change)
         if isinstance(block, Rejected):
             return block
-        said.append(block)
-    return "".join(said)
+        said += block
+    return said
 
 
 def write_edit(name: str, search: str, replace: str) -> str:
@@ -268,10 +250,6 @@ def write_edit(name: str, search: str, replace: str) -> str:
     taken = [line.strip() for line in replace.split("\n") if line.strip().startswith(_FENCE)]
     fence = "`" * max([len(_FENCE), *(1 + len(line) for line in taken)])
     return f"{fence}\n{_written(name, Reading(search, replace), WIDTH)}{fence}\n"
-
-
-def _fenced(said: str) -> str:
-    return f"{_FENCE}\n{said}{_FENCE}\n"
 
 
 def _file_edits(change: FileChange) -> str | Rejected:
@@ -285,8 +263,9 @@ def _file_edits(change: FileChange) -> str | Rejected:
     outcome = Rejected(Reason.ENCODING, f"the format cannot say the new bytes of {path}")
     # Wider markers say that lines which look left over are meant; one fence, that an empty file is created anew.
     for readings, width, is_one in product(_ways(change), (WIDTH, WIDTH + 2), (False, True)):
-        edits = [_written(name, reading, width) for reading in readings]
-        said = _fenced("".join(edits)) if is_one else "".join(map(_fenced, edits))
+        between = "" if is_one else f"{_FENCE}\n{_FENCE}\n"
+        edits = between.join(_written(name, reading, width) for reading in readings)
+        said = f"{_FENCE}\n{edits}{_FENCE}\n"
         result = _applied(said, change)
         if result == change.after:
             return said
