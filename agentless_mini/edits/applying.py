@@ -24,7 +24,6 @@ from agentless_mini.edits.sources import (
     contents,
     decode,
     differing,
-    is_python,
     new_text,
     partners,
     splice,
@@ -172,27 +171,19 @@ class _Drafts:
         """Return what has come of all edits."""
         changes = []
         for path, draft in sorted(self._drafts.items()):
-            change = self._change(path, draft)
-            if isinstance(change, Rejected):
-                return change
-            if change.before != change.after:
-                changes.append(change)
-        return tuple(changes) or Rejected(Reason.NO_CHANGE, "the edits leave every file as it is")
-
-    def _change(self, path: str, draft: "_Draft") -> FileChange | Rejected:
-        """Return a file before and after; the two may be equal."""
-        entry = self._tree.entries.get(path)
-        before = entry.data if entry else None
-        try:
-            after = replace(draft.source, text="".join(draft.file.lines)).data() if draft.exists else None
-        except UnicodeError:
-            problem = f"{path} is written in {draft.source.encoding}, which cannot hold the edit"
-            return Rejected(Reason.ENCODING, problem)
-        if after not in (before, None) and ((before or b"").strip() or is_python(path)):
-            problem = self._tree.forms.of(path, after, before or b"").problem
-            if problem:
+            entry = self._tree.entries.get(path)
+            before = entry.data if entry else None
+            try:
+                after = replace(draft.source, text="".join(draft.file.lines)).data() if draft.exists else None
+            except UnicodeError:
+                problem = f"{path} is written in {draft.source.encoding}, which cannot hold the edit"
+                return Rejected(Reason.ENCODING, problem)
+            if after == before:
+                continue
+            if problem := self._tree.forms.fault(path, before, after):
                 return Rejected(Reason.SYNTAX, f"{path} would no longer parse, {problem}")
-        return FileChange(path, before, after, entry.mode if entry else NEW_FILE_MODE)
+            changes.append(FileChange(path, before, after, entry.mode if entry else NEW_FILE_MODE))
+        return tuple(changes) or Rejected(Reason.NO_CHANGE, "the edits leave every file as it is")
 
 
 class _Draft:

@@ -128,6 +128,11 @@ class Forms:
             self._forms[key] = made(path, data, before)
         return self._forms[key]
 
+    def fault(self, path: str, before: bytes | None, after: bytes | None) -> str:
+        """Return why a change does not parse, if the file did before or is new and Python; else ""."""
+        is_read = after is not None and ((before or b"").strip() or is_python(path))
+        return self.of(path, after or b"", before or b"").problem if is_read else ""
+
     def _of_python(self, path: str, data: bytes, before: bytes | None) -> Form:
         module = self._module(data if before is None else before)
         if isinstance(module, Broken):

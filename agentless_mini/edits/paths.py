@@ -103,24 +103,12 @@ class Lead:
     is_info: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """The paths of a tree, and of the files that an answer creates."""
-
-    files: frozenset[str]
-    created: Collection[str]
-
-    def __contains__(self, path: object) -> bool:
-        return path in self.files or path in self.created
-
-
 class Paths:
     """Finds the file that the lines before an edit mean."""
 
     def __init__(self, files: Iterable[str] = (), repository: str = "") -> None:
         """Take the paths of a tree, and the name of its repository, which models write before paths."""
-        self._files = frozenset(files)
-        self._repository = repository
+        self._files, self._repository = frozenset(files), repository
 
     @cached_property
     def _folders(self) -> frozenset[str]:
@@ -141,7 +129,7 @@ class Paths:
         before or "". `Rejected` as BAD_PATH where a line names what may not be edited, or nothing; as NOT_FOUND where
         it names a file that is not in the tree; and as MALFORMED without a line.
         """
-        known = _Known(self._files, created)
+        known = self._files.union(created) if created else self._files
         heading = ""
         for one in said:
             path = self._whole(one, creates, known)

@@ -268,7 +268,7 @@ def past_commits(
 
 @dataclass(frozen=True, slots=True)
 class DiskReading:
-    """What the disk holds of the names: the entries in order of path, and the names that it holds but does not give.
+    """What the disk holds of the names: the entries, and the names that it holds but does not give.
 
     `unreadable` cannot be opened; `special` are sockets, FIFOs and devices; `huge` are over `HUGE_OVER`. A name that is
     not there is in none.
@@ -291,16 +291,18 @@ def read_worktree(top: bytes, modes: Mapping[bytes, str], executable: bool, syml
     are the index's. Raises OSError only where `top` itself cannot be opened.
     """
     found = DiskReading()
-    with _Folders.below(top) as folders:
-        for path in sorted(modes):  # all names of a folder stand together, so that each folder is opened once
+    with contextlib.ExitStack() as opened:
+        folder = os.open(top, _FOLDER_FLAGS)
+        opened.callback(os.close, folder)
+        for path in sorted(modes):
             try:
-                found.files.extend(_read_entry(folders, path, modes[path], executable, symlinks))
+                with _inside(folder, path.split(b"/")[:-1]) as inside:
+                    found.files.extend(_read_entry(inside, path, modes[path], executable, symlinks))
             except _LeftOut as error:
                 getattr(found, error.args[0]).append(decode_path(path))
             except OSError as error:
                 if error.errno not in _GONE:
                     found.unreadable.append(decode_path(path))
-    found.files.sort(key=lambda file: file.path)
     return found
 
 
@@ -317,42 +319,20 @@ def file_entry(path: bytes, mode: str, data: bytes, size: int) -> SourceFile:
     return SourceFile(decode_path(path), mode, kind, size=size)
 
 
-class _Folders:
-    """The open folders from the top down to one path; at most its depth in descriptors."""
-
-    def __init__(self, top: bytes) -> None:
-        self._open = [os.open(top, _FOLDER_FLAGS)]
-        self._names: list[bytes] = []
-
-    @classmethod
-    @contextmanager
-    def below(cls, top: bytes) -> Iterator["_Folders"]:
-        folders = cls(top)
-        try:
-            yield folders
-        finally:
-            folders._leave(0)
-            os.close(folders._open.pop())
-
-    def enter(self, names: list[bytes]) -> int:
-        """Return the descriptor of the folder with these names, from the top down. Raises OSError."""
-        while names[: len(self._names)] != self._names:
-            self._leave(len(self._names) - 1)
-        for name in names[len(self._names) :]:
-            self._open.append(os.open(name, _FOLDER_FLAGS, dir_fd=self._open[-1]))
-            self._names.append(name)
-        return self._open[-1]
-
-    def _leave(self, depth: int) -> None:
-        while len(self._names) > depth:
-            os.close(self._open.pop())
-            self._names.pop()
+@contextmanager
+def _inside(top: int, names: Iterable[bytes]) -> Iterator[int]:
+    """Give the descriptor of the folder with these names, from the top down. Raises OSError."""
+    with contextlib.ExitStack() as opened:
+        folder = top
+        for name in names:
+            folder = os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+            opened.callback(os.close, folder)
+        yield folder
 
 
-def _read_entry(folders: _Folders, path: bytes, mode: str, executable: bool, symlinks: bool) -> Iterator[SourceFile]:
+def _read_entry(folder: int, path: bytes, mode: str, executable: bool, symlinks: bool) -> Iterator[SourceFile]:
     """Yield what stands at the name: nothing where it is a folder of files. Raises OSError, _LeftOut."""
-    *parents, name = path.split(b"/")
-    folder = folders.enter(parents)
+    name = path.rpartition(b"/")[2]
     info = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(info.st_mode):
         if mode == GITLINK:

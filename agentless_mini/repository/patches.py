@@ -33,7 +33,6 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.edits import Forms, candidate_patch
-from agentless_mini.edits.sources import is_python
 from agentless_mini.errors import FEW, EnvironmentFailed, RepositoryError, UsageError, boundary, few, printable, reason
 from agentless_mini.ports import PatchCheck, Watch
 from agentless_mini.record import RunId, Store
@@ -173,8 +172,7 @@ def _change(now: Path, path: str, entry: SourceFile | None, forms: Forms) -> Fil
     if kind := next((kind for kind, made in kinds.items() if made), None):
         return Rejected(Reason.NOT_EDITABLE, f"it makes a {kind} ({printable(path)})")
     before = entry.data if entry else None
-    is_read = after not in {before, None} and ((before or b"").strip() or is_python(path))  # as for an answer's edits
-    if problem := forms.of(path, after or b"", before or b"").problem if is_read else "":
+    if after != before and (problem := forms.fault(path, before, after)):
         return Rejected(Reason.SYNTAX, f"{printable(path)} would no longer parse, {problem}")
     made = EXECUTABLE if is_there and os.access(now, os.X_OK) else REGULAR
     return FileChange(path, before, after, entry.mode if entry else made)

@@ -27,6 +27,10 @@ def snapshot(files: Mapping[str, bytes | SourceFile], *ignored: str) -> Snapshot
     return Snapshot("repo", "c0", "d0", tuple(sorted(entries, key=lambda entry: entry.path)), ignored)
 
 
+def change(path: str, before: bytes | None, after: bytes | None) -> FileChange:
+    return FileChange(path, before, after, "100644")
+
+
 def edit(path: str, search: str, replace: str) -> str:
     return f"### {path}\n<<<<<<< SEARCH\n{search}=======\n{replace}>>>>>>> REPLACE\n"
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.edits.corruptions import CORRUPTIONS, Copy, Corruption, Verdict, copy_of, corrupted, is_true, judge, verdict
+from tests.edits.corruptions import CORRUPTIONS, Copy, Verdict, copy_of, corrupted, is_true, judge, verdict
 from tests.learning.reward.answers import sources
 
 LINES = ["import os", "import sys", "", "", "def first(a, b):", "    total = a + b  # both", "    return total", "",
@@ -34,15 +34,6 @@ def test_the_judge(result: list[str], verdict: Verdict) -> None:
     assert judge(COPY, result) is verdict
 
 
-def test_what_is_not_in_the_file_cannot_be_applied_right() -> None:
-    dice = random.Random(1)  # noqa: S311 - drawn again alike, not for secrets
-    (kind,) = (kind for kind in CORRUPTIONS if kind.__name__ == "gone")
-    copy = kind(COPY, dice)
-    assert copy
-    assert LINES[5] not in copy.lines
-    assert judge(copy, copy.truth) is Verdict.WRONG
-
-
 @pytest.mark.parametrize("result", [["a", "n", "b", "c"], ["a", "b", "n", "c"]])
 def test_either_side_of_a_line_that_was_left_out_is_right(result: list[str]) -> None:
     (kind,) = (kind for kind in CORRUPTIONS if kind.__name__ == "line_left_out")
@@ -51,32 +42,6 @@ def test_either_side_of_a_line_that_was_left_out_is_right(result: list[str]) -> 
     (copy,) = {copy for copy in copies if copy and copy.search == ("a", "c")}
     assert judge(copy, result) is Verdict.RIGHT
     assert judge(copy, ["n", "a", "b", "c"]) is Verdict.WRONG
-
-
-METHODS = """\
-class Store:
-    def first(self, name, value):
-        print('name', name)  # say it
-
-        self.one = compute(name, value, the_other_parameter, 'quoted')
-        self.two = compute(value)
-        return self.one
-
-    def second(self, name, values):
-        print('named', name)
-        self.two = compute(name, value, 'quoted')
-        return self.two
-"""
-
-
-@pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.__name__)
-def test_each_kind_makes_a_copy_that_differs(kind: Corruption) -> None:
-    lines = METHODS.splitlines()
-    true = [copy_of("a.py", lines, (at, at + 1, ["        self.one = None"]), (3 * at % 4, 3)) for at in (4, 5)]
-    made = {kind(copy, random.Random(seed)) for copy in true for seed in range(50)} - {None}  # noqa: S311 - again alike
-    assert made - {*true}
-    assert all(copy and [*map(str.split, copy.new)] == [["self.one", "=", "None"]] for copy in made)
-    assert all(copy and copy.is_gone == (copy.lines != true[0].lines) for copy in made)
 
 
 def edits(dice: random.Random, count: int) -> list[Copy]:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from agentless_mini.domain import FileKind, Matching, Patch, Rejected, SourceFile
 from agentless_mini.edits import Tree, changed_files
 from tests.edits.edit_cases import edit, fenced, git_applied, read, snapshot
-from tests.gitrepo import git
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +49,6 @@ PIECES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(name="repository", scope="module")
-def make_empty_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("git")
-    git(folder, "init", "--quiet")
-    return folder
-
-
 def judge(repository: Path, answer: str, matching: Matching) -> str:
     """Read the answer; check what has come of it; return a word for the statistics."""
     outcome = read(answer, TREE, matching)
@@ -81,50 +73,25 @@ def check_paths(patch: Patch) -> None:
 Lines = list[str]
 
 
-def removed(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    return lines[:start] + lines[stop:]
-
-
-def repeated(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    return lines[:stop] + lines[start:]
-
-
-def cut_off(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    return lines[:stop]
-
-
-def moved(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    return lines[:start] + lines[start + 1 : stop] + lines[start : start + 1] + lines[stop:]
-
-
-def inserted(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    return [*lines[:start], piece, *lines[start:]]
-
-
-def broken_up(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    middle = len(lines[start]) // 2
-    return [*lines[:start], lines[start][:middle] + piece + lines[start][middle:], *lines[start + 1 :]]
-
-
-def indented(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    return lines[:start] + ["  " + line for line in lines[start:stop]] + lines[stop:]
-
-
-def trimmed(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    return lines[:start] + [line.strip() + "\n" for line in lines[start:stop]] + lines[stop:]
-
-
-def with_returns(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    return lines[:start] + [line.replace("\n", "\r\n") for line in lines[start:stop]] + lines[stop:]
-
-
-def wrapped(lines: Lines, start: int, stop: int, piece: str) -> Lines:
-    return [*lines[:start], "<think>\n", *lines[start:stop], "</think>\n", *lines[stop:]]
-
-
-MUTATIONS: tuple[Callable[[Lines, int, int, str], Lines], ...] = (
-    removed, repeated, cut_off, moved, inserted, broken_up, indented, trimmed, with_returns, wrapped,
-)  # fmt: skip
+MUTATIONS: dict[str, Callable[[Lines, int, int, str], Lines]] = {
+    "removed": lambda lines, start, stop, piece: lines[:start] + lines[stop:],
+    "repeated": lambda lines, start, stop, piece: lines[:stop] + lines[start:],
+    "cut off": lambda lines, start, stop, piece: lines[:stop],
+    "moved": lambda lines, start, stop, piece: [
+        *lines[:start], *lines[start + 1 : stop], lines[start], *lines[stop:]],
+    "inserted": lambda lines, start, stop, piece: [*lines[:start], piece, *lines[start:]],
+    "broken up": lambda lines, start, stop, piece: [
+        *lines[:start], lines[start][: len(lines[start]) // 2] + piece + lines[start][len(lines[start]) // 2 :],
+        *lines[start + 1 :]],
+    "indented": lambda lines, start, stop, piece: [
+        *lines[:start], *("  " + line for line in lines[start:stop]), *lines[stop:]],
+    "trimmed": lambda lines, start, stop, piece: [
+        *lines[:start], *(line.strip() + "\n" for line in lines[start:stop]), *lines[stop:]],
+    "with returns": lambda lines, start, stop, piece: [
+        *lines[:start], *(line.replace("\n", "\r\n") for line in lines[start:stop]), *lines[stop:]],
+    "wrapped": lambda lines, start, stop, piece: [
+        *lines[:start], "<think>\n", *lines[start:stop], "</think>\n", *lines[stop:]],
+}  # fmt: skip
 
 
 def fuzzed(dice: random.Random) -> str:
@@ -135,7 +102,7 @@ def fuzzed(dice: random.Random) -> str:
         if lines:
             start = dice.randrange(len(lines))
             stop = min(len(lines), start + dice.randint(1, 4))
-            lines = dice.choice(MUTATIONS)(lines, start, stop, dice.choice(PIECES))
+            lines = dice.choice([*MUTATIONS.values()])(lines, start, stop, dice.choice(PIECES))
     return "".join(lines)
 
 

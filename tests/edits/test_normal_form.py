@@ -16,13 +16,9 @@ from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits import Forms, candidate_patch, make_patch
 from agentless_mini.edits.forms import LANGUAGES, Parsed, Unread, language_of, parsed
 from agentless_mini.edits.statements import Broken, CodePiece, Module, module_of
-from tests.edits.edit_cases import edit, fenced, read
+from tests.edits.edit_cases import change, edit, fenced, read
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
-
-
-def change(path: str, before: bytes | None, after: bytes | None) -> FileChange:
-    return FileChange(path, before, after, "100644")
 
 
 def normal(*changes: FileChange) -> str:
@@ -45,10 +41,6 @@ def test_comments_blank_lines_and_formatting_do_not_count_in_python() -> None:
     assert len({of(b"x = 2\n"), of(b"x = 3\n"), of(b"x = 2\n", "b.py"), of(None), of(b"", before=None)}) == 5
 
 
-def test_a_docstring_is_a_value_and_counts() -> None:
-    assert of(b'"""a"""\n') != of(b'"""b"""\n')
-
-
 def test_python_that_this_interpreter_cannot_parse_is_text() -> None:
     old = b"def f():\n  print 'x'\n"
     other = of(b"def f():\n  print 'y'\n", before=old)
@@ -66,30 +58,28 @@ def test_a_file_whose_meaning_stays_does_not_count() -> None:
     assert normal(remark) != normal(real)
 
 
-def test_an_empty_file_is_not_no_file() -> None:
-    assert len({of(None, before=b""), of(b"", before=None), of(b"x", before=None), of(b"x", before=b"")}) == 4 - (
-        of(b"x", before=None) == of(b"x", before=b"")
-    )
-
-
 def test_forms_are_worked_out_once() -> None:
     forms = Forms()
     assert forms.of("a.py", b"x = 1\n", b"x = 2\n") is forms.of("b.py", b"x = 1\n", b"x = 2\n")
     assert forms.of("a.py", b"x = 1\n").digest != forms.of("a.txt", b"x = 1\n").digest
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b'"""a"""\n', b'"""b"""\n'),  # a docstring is a value of the program
+        (b"x = 0x" + b"f" * 9000 + b"\n", b"x = 0x" + b"f" * 8999 + b"e\n"),
+        (b"x = '\\ud800'\n", b"x = '\\ud801'\n"),
+    ],
+)
+def test_every_value_counts_in_python(one: bytes, other: bytes) -> None:
+    assert of(one, "byte\udcff.py") != of(other, "byte\udcff.py")
+
+
 def test_python_that_is_deep_is_compared_as_python() -> None:
     deep = [f"x = {'1+' * 1500}{last}\n".encode() for last in (1, 2)]
     assert [Forms().of("a.py", data).problem for data in deep] == ["", ""]
     assert of(deep[0]) == of(deep[0].replace(b"+", b" + ")) != of(deep[1])
-
-
-def test_surrogates_in_names_and_strings_are_no_obstacle() -> None:
-    assert of(b"x = '\\ud800'\n", "byte\udcff.py") != of(b"x = '\\ud801'\n", "byte\udcff.py")
-
-
-def test_a_number_of_many_digits_is_no_obstacle() -> None:
-    assert of(b"x = 0x" + b"f" * 9000 + b"\n") != of(b"x = 0x" + b"f" * 8999 + b"e\n")
 
 
 # --- a version of a module -------------------------------------------------------------------------------------------
@@ -548,29 +538,29 @@ def test_names_in_annotations_that_the_compiler_warns_of_are_told() -> None:
     assert undefined(SHOP, after) == ("missing",)
 
 
-def test_names_that_a_star_import_bound_are_told_once_it_is_gone() -> None:
-    before = b"from os import *\n\n" + SHOP + b"\n\ndef g():\n    return sep\n"
-    assert undefined(before, before.replace(b"from os import *\n", b"")) == ("sep",)
+STAR = b"from os import *\n\n" + SHOP + b"\n\ndef g():\n    return sep\n"
+LATIN = b"# coding: latin-1\nx = '\xe9'\n\n\ndef f():\n    return injected\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        (STAR, STAR.replace(b"return RATE", b"return missing"), ()),
+        (STAR, STAR.replace(b"from os import *\n", b""), ("sep",)),
+        (LATIN, LATIN.replace(b"x =", b"y =") + b"\nz = injected, x\n", ("x",)),
+    ],
+    ids=["which may be of a star import", "once a star import is gone", "in another encoding"],
+)
+def test_undefined_names_are_told(before: bytes, after: bytes, names: tuple[str, ...]) -> None:
+    assert undefined(before, after) == names
 
 
 def test_names_of_several_changes_are_told_of_each_other() -> None:
-    before = (
-        SHOP
-        + b"\n\nclass Till:\n    rate = RATE\n\n    def f(self):\n        return RATE\n\n\ndef g():\n    return RATE\n"
-    )
+    till = b"\n\nclass Till:\n    rate = RATE\n\n    def f(self):\n        return RATE\n"
+    before = SHOP + till + b"\n\ndef g():\n    return RATE\n"
     after = before.replace(b"RATE = 1", b"RATE = 1\nMORE = 2").replace(b"rate = RATE", b"rate = MORE\n    two = rate")
     assert undefined(before, after.replace(b"def g():\n    return RATE", b"def g():\n    return MORE")) == ()
     assert undefined(before, after.replace(b"def g():\n    return RATE", b"def g():\n    return two")) == ("two",)
-
-
-def test_names_of_a_file_in_another_encoding_are_told() -> None:
-    before = b"# coding: latin-1\nx = '\xe9'\n\n\ndef f():\n    return injected\n"
-    assert undefined(before, before.replace(b"x =", b"y =") + b"\nz = injected, x\n") == ("x",)
-
-
-def test_a_star_import_makes_every_name_unsure() -> None:
-    before = b"from os import *\n\n" + SHOP
-    assert undefined(before, before.replace(b"return RATE", b"return missing")) == ()
 
 
 @given(st.text("ab=( )\n:#\"'\\", max_size=60), st.text("ab=( )\n:#\"'\\", max_size=60))

@@ -14,25 +14,13 @@ from hypothesis import strategies as st
 from agentless_mini.domain import FileChange, FileKind, SourceFile
 from agentless_mini.edits import Forms, changed_files, make_patch
 from agentless_mini.edits.sources import Difference, differing, partners
-from tests.edits.edit_cases import git_applied
-from tests.gitrepo import git
+from tests.edits.edit_cases import change, git_applied
 
 NAMES = [
     "plain.txt", "a b", " lead", "trail ", 'q"uote', "it's", "new\nline", "tab\there", "back\\slash", "\x01\x7f",
     "\u00fcn\u00ef", "byte\udcff", "a b/c d", "a b/c d ", "x b/x", "\u00e9 \u00e9", "-dash", "a\rb",
     "#", "dev/null", "\U0001f600 x",
 ]  # fmt: skip
-
-
-@pytest.fixture(name="repository", scope="module")
-def make_empty_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("git")
-    git(folder, "init", "--quiet")
-    return folder
-
-
-def change(path: str, before: bytes | None, after: bytes | None) -> FileChange:
-    return FileChange(path, before, after, "100644")
 
 
 def entries(changes: Sequence[FileChange]) -> dict[str, SourceFile]:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits import Forms, make_patch, write_answer
 from agentless_mini.edits.writing import write_edit
-from tests.edits.edit_cases import applied, edit, fenced, git_applied
-from tests.gitrepo import git
+from tests.edits.edit_cases import applied, change, edit, fenced, git_applied
 
 NOTE = "\\ No newline at end of file"
 LINES = [
@@ -23,17 +22,6 @@ LINES = [
     "<<<<<<<< SEARCH", "========", ">>>>>>>> REPLACE ", "======= ", NOTE, NOTE, "<think>", "</think>", "<solution> x",
     "</solution>", "\r", "e\r", "f\x0cg", "\x85\u2028", "\u00e9\u00ff", "\ufeff", "-- x", "\0",
 ]  # fmt: skip
-
-
-@pytest.fixture(name="repository", scope="module")
-def make_empty_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("git")
-    git(folder, "init", "--quiet")
-    return folder
-
-
-def change(path: str, before: bytes | None, after: bytes | None) -> FileChange:
-    return FileChange(path, before, after, "100644")
 
 
 def came_back(changes: Sequence[FileChange]) -> Patch:
