@@ -21,7 +21,7 @@ the line before it has no terminator, and whether blanks before the markers stan
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -252,25 +252,14 @@ def _marks_in(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[bool, int, 
     """Yield the marks that count: whether each closes, and where it begins and ends."""
     lines, offset = (text.split("\n") if pattern.search(text) else []), 0
     for line, in_edit in zip(lines, _in_edits(lines), strict=True):
-        marks = [] if in_edit else list(pattern.finditer(line))
-        leading = _run(line, (mark.span() for mark in marks))
-        trailing = _run(line[::-1], ((len(line) - mark.end(), len(line) - mark.start()) for mark in reversed(marks)))
-        for index, mark in enumerate(marks):
+        bare = "" if in_edit else pattern.sub(lambda mark: " " * len(mark[0]), line)
+        leading, trailing = len(bare) - len(bare.lstrip()), len(bare.rstrip())
+        for mark in () if in_edit else pattern.finditer(line):
             closes = mark["closes"] is not None
-            at_edge = index < leading or index >= len(marks) - trailing
+            at_edge = mark.start() < leading or mark.end() > trailing
             if at_edge or (closes and not _is_quoted(line, mark.start())):
                 yield closes, offset + mark.start(), offset + mark.end()
         offset += len(line) + 1
-
-
-def _run(line: str, places: Iterable[tuple[int, int]]) -> int:
-    """Count the marks that only blanks and marks precede."""
-    count = end = 0
-    for start, stop in places:
-        if line[end:start].strip():
-            break
-        count, end = count + 1, stop
-    return count
 
 
 # --- edits -----------------------------------------------------------------------------------------------------------

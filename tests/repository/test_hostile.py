@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.gitrepo import git, make_repository, write_files
-from tests.repository.reading import (
-    FILES,
-    changing,
-    error_of,
-    opened,
-)
+from tests.repository.reading import FILES, changing, error_of, opened
 
 
 def hostile_settings(command: str) -> dict[str, str]:
