@@ -38,8 +38,6 @@ from agentless_mini.domain.run import (
     StageStarted,
 )
 from agentless_mini.domain.sampling import (
-    KEY_VERSION,
-    SCORE_VERSION,
     UNTOLD,
     Completion,
     Decoding,
@@ -64,7 +62,6 @@ from agentless_mini.domain.sampling import (
 )
 from agentless_mini.domain.testing import (
     CARRIED,
-    JOB_VERSION,
     MIB,
     TOO_BUSY,
     BoxLimits,

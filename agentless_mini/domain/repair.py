@@ -85,10 +85,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One SEARCH/REPLACE edit of an answer.
-
-    A body with one divider line has one reading. Where the text itself holds lines that look like the divider there
-    are several, in the order of their dividers; the applier takes the one with the longest SEARCH that matches.
+    """One SEARCH/REPLACE edit of an answer; the applier takes the reading with the longest SEARCH that matches.
 
     Edits of one `block` follow each other without a fence or prose between them. `fence` is what opened the fence
     around the edit, "" where its markers are so wide that whatever stands in it is meant.
@@ -148,11 +145,10 @@ class FileChange:
 class Patch:
     """A change of at least one byte: made of an answer, voted on, run in boxes, recorded and graded in this one shape.
 
-    `diff` is all of it: a git patch in the files' own bytes, as `git apply` reads it; what it makes of the files of its
-    tree is told by `edits.changed_files`. `normal` is a digest that is equal for patches that differ in comments, blank
-    lines and formatting alone. `paths` are those of the changed files, sorted. `undefined` are the names, sorted, that
-    Python files use undefined with it and did not without it. `suspicious` is what can make tests pass without a
-    repair, each with its file (see `edits.suspicion`).
+    `diff` is a git patch in the files' own bytes; `edits.changed_files` tells what it makes of the files of its tree.
+    `normal` is a digest that is equal for patches that differ in comments, blank lines and formatting alone. `paths`
+    are those of the changed files, sorted. `undefined` are the names, sorted, that Python files use undefined with it
+    and did not without it, `suspicious` is what can make tests pass without a repair (see `edits.suspicion`).
     """
 
     diff: bytes

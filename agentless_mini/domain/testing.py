@@ -14,8 +14,6 @@ from agentless_mini.domain.sampling import canonical_json, plain
 
 JOB_VERSION = "1"
 MIB = 1024 * 1024
-
-
 CARRIED = "/opt/amini/python/bin/python3"
 """The path, in an image, of the Python that amini brings where there is none."""
 
@@ -27,7 +25,7 @@ def starting(python: str) -> tuple[str, ...]:
 
 
 class BoxUser(enum.StrEnum):
-    """Who the tests of a box are. Neither has any capability."""
+    """Who the tests of a box are, without any capability."""
 
     NOBODY = "nobody"
     ROOT = "root"  # for images whose files only root may read; ignored where a box has no image

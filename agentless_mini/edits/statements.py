@@ -170,10 +170,10 @@ def _cut(text: bytes, body: Sequence[ast.stmt]) -> list[CodePiece]:
     for run, stop in _runs(body, lines):
         match run:
             case [ast.ClassDef(body=members) as whole] if len(inner := [*_runs(members, lines)]) > 1:
-                head = copy(whole)
-                head.body, _ = inner[0]
+                head, (first, end), *rest = copy(whole), *inner
+                head.body = first
                 indent = lines[members[-1].lineno - 1][: members[-1].col_offset]
-                runs += [([head], inner[0][1], b""), *((some, end, indent) for some, end in inner[1:])]
+                runs += [([head], end, b""), *((some, end, indent) for some, end in rest)]
             case _:
                 runs.append((run, stop, b""))
     stops = [*(stop for _, stop, _ in runs[:-1]), len(lines)]
@@ -229,7 +229,7 @@ def _version(
         begin, end, indent = place(base.starts[first]), place(base.starts[stop]), base.pieces[first].indent
         text = b"".join(lines[begin:end])
         found = _parsed_members(text, indent) if indent else _parsed(text.decode())
-        if isinstance(found, Broken) or text.rstrip().endswith(b"\\"):  # which CPython may take
+        if isinstance(found, Broken) or text.rstrip().endswith(b"\\"):  # CPython takes it before a carriage return
             return None
         pieces += base.pieces[kept:first]
         parsed[len(pieces)] = found

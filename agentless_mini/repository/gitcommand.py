@@ -34,7 +34,6 @@ OLDEST_GIT = (2, 31)
 MOST_COMMITS, MOST_PATHS, MOST_OF_MESSAGE = 10_000, 100, 4000
 HISTORY_SECONDS, PORTIONS = 60.0, 10  # each of which has its share of both: what a hostile one holds is not kept
 
-_NOT_FOUND = 127  # what env(1) ends with where there is no such program
 _VERDICTS = frozenset({0, 1, 128})  # git dies with 128 of a patch that it cannot read, and of much else
 _UNABLE = re.compile(
     r"^fatal: (cannot change to '|Out of memory|detected dubious ownership)"
@@ -43,11 +42,13 @@ _UNABLE = re.compile(
     re.MULTILINE,
 )
 
-_FORGOTTEN = (
-    "DIR", "WORK_TREE", "COMMON_DIR", "INDEX_FILE", "OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES", "NAMESPACE",
-    "PREFIX", "SHALLOW_FILE", "LITERAL_PATHSPECS",
-)  # fmt: skip
+_FORGOTTEN = {
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_SHALLOW_FILE", "GIT_LITERAL_PATHSPECS",
+}  # fmt: skip
 _VARIABLES = (
+    "LANGUAGE=C",
+    "LC_ALL=C",
     "GIT_OPTIONAL_LOCKS=0",
     "GIT_TERMINAL_PROMPT=0",
     # Reading a missing object of a partial clone would start the transport that the repository names. An older git
@@ -120,23 +121,25 @@ class GitCommand:
         Raises `RepositoryError` where git is not installed or takes too long, `EnvironmentFailed` where it cannot be
         started.
         """
-        command = ["env", *(f"--unset=GIT_{name}" for name in _FORGOTTEN), *_VARIABLES, *self.variables]
-        command += ["git", "-C", self.folder, *_OPTIONS, *self.options, *arguments]
-        english = {**os.environ, "LANGUAGE": "C", "LC_ALL": "C"}
+        command = ["git", "-C", self.folder, *_OPTIONS, *self.options, *arguments]
+        environment = {name: value for name, value in os.environ.items() if name not in _FORGOTTEN}
+        set_here = (word.partition("=") for word in (*_VARIABLES, *self.variables))
+        environment |= {name: value for name, _, value in set_here}
 
         def too_long(_: BaseException) -> RepositoryError:
             took = f"git took more than {self.limit:g} s with {printable(self.folder)}"
             return RepositoryError(f"{took}: run `git fsck` and `git gc` there.")
 
+        def missing(_: BaseException) -> RepositoryError:
+            return RepositoryError("git is not installed or not in the PATH: install git and try again.")
+
         def cannot_start(error: BaseException) -> EnvironmentFailed:
             return EnvironmentFailed(f"git cannot be started ({error}): free some memory or disk space.")
 
-        with boundary({subprocess.TimeoutExpired: too_long, FileNotFoundError: _missing, OSError: cannot_start}):
+        with boundary({subprocess.TimeoutExpired: too_long, FileNotFoundError: missing, OSError: cannot_start}):
             done = subprocess.run(  # noqa: S603 - it is git
-                command, input=stdin, capture_output=True, timeout=self.limit, env=english, check=False
+                command, input=stdin, capture_output=True, timeout=self.limit, env=environment, check=False
             )
-        if done.returncode == _NOT_FOUND:
-            raise _missing()
         return Answer(done.returncode, done.stdout, done.stderr.decode("utf-8", "surrogateescape"))
 
     def read(self, *arguments: str, stdin: bytes = b"") -> bytes:
@@ -220,10 +223,6 @@ _REFUSALS = (
     ("Permission denied", "There is no permission to read {folder}: run as a user who may, or change its permissions."),
     ("transport 'none'", "Objects of {folder} are missing: fetch them first (it may be a partial clone)."),
 )
-
-
-def _missing(_: BaseException | None = None) -> RepositoryError:
-    return RepositoryError("git is not installed or not in the PATH: install git and try again.")
 
 
 def day_of(git: GitCommand, commit: str) -> str:

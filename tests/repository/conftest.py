@@ -14,6 +14,8 @@ from tests.repository.reading import FILES
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("GIT_", "EMAIL"))]:
+        monkeypatch.delenv(name)
     for name, value in ISOLATED.items():
         monkeypatch.setenv(name, value)
 

@@ -1,6 +1,5 @@
 """A patch as a commit on a new branch: exact bytes, and nothing else of the repository changes."""
 
-import os
 import stat
 from pathlib import Path
 
@@ -9,20 +8,12 @@ import pytest
 from agentless_mini.domain import Issue
 from agentless_mini.errors import AminiError, EnvironmentFailed, RepositoryError, UsageError
 from agentless_mini.repository.branches import commit_message, has_changes, plan_branch
-from tests.gitrepo import ISOLATED, commit_all, git, make_repository, write_files
+from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import changing, everything_below
 
 FILES = {"src/a.py": b"a = 1\r\nb = 2  \r\n", "tool": b"#!/bin/sh\n"}
 HEADER = b"diff --git a/src/a.py b/src/a.py\n--- a/src/a.py\n+++ b/src/a.py\n"
 FIX = HEADER + b"@@ -1,2 +1,2 @@\n-a = 1\r\n+a = 3 \r\n b = 2  \r\n"
-
-
-@pytest.fixture(autouse=True)
-def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("GIT_", "EMAIL"))]:
-        monkeypatch.delenv(name)
-    for name, value in ISOLATED.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -42,19 +42,6 @@ def test_a_broken_repository_is_explained(tmp_path: Path) -> None:
     assert "see what `git status` says there" in error_of(lambda: opened(top))
 
 
-@pytest.mark.parametrize("programs", [(), ("env",)])
-def test_a_machine_without_git_is_told_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: tuple[str, ...]
-) -> None:
-    top = make_repository(tmp_path / "r", FILES)
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in programs:
-        (folder / name).symlink_to(f"/usr/bin/{name}")
-    monkeypatch.setenv("PATH", str(folder))
-    assert "install git and try again" in error_of(lambda: opened(top))
-
-
 def test_a_call_that_takes_too_long_is_ended_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = tmp_path / "bin" / "git"
     slow.parent.mkdir()
