@@ -42,15 +42,8 @@ def check(repository: Path, changes: Sequence[FileChange]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_git_understands_every_name_in_every_form(repository: Path, name: str) -> None:
-    for before, after in (
-        (None, b"x\n"),
-        (None, b""),
-        (b"x\n", None),
-        (b"", None),
-        (b"x\n", b"y\n"),
-        (b"", b"y"),
-        (b"x\n", b""),
-    ):
+    kinds = ((None, b"x\n"), (None, b""), (b"x\n", None), (b"", None), (b"x\n", b"y\n"), (b"", b"y"), (b"x\n", b""))
+    for before, after in kinds:
         check(repository, [change(name, before, after)])
 
 

@@ -22,21 +22,10 @@ from agentless_mini.edits.sources import (
     terminator,
 )
 
-HEADS = st.sampled_from(
-    [
-        b"",
-        codecs.BOM_UTF8,
-        b"# coding: latin-1\n",
-        b"#!/bin/x\n# -*- coding: cp1252 -*-\r\n",
-        b"# coding: shift_jis\n",
-        b"# coding: utf-16\n",
-        b"# coding: utf-7\n",
-        b"# coding: idna\n",
-        b"# coding: rot13\n",
-        b"# coding: cp037\n",
-        b"# coding: no-such\n",
-    ]
-)
+CHARSETS = (b"latin-1", b"shift_jis", b"utf-16", b"utf-7", b"idna", b"rot13", b"cp037", b"no-such")
+HEADS = st.sampled_from([
+    b"", codecs.BOM_UTF8, b"#!/bin/x\n# -*- coding: cp1252 -*-\r\n", *(b"# coding: %b\n" % name for name in CHARSETS)
+])  # fmt: skip
 
 
 def text_of(data: bytes, path: str = "a.py") -> SourceText:

@@ -12,32 +12,16 @@ from tests.repository.reading import FILES, changing, error_of, opened
 
 def hostile_settings(command: str) -> dict[str, str]:
     """Every setting of a repository that names a program which some reading command of git would run."""
-    filters = {
-        f"filter.{name}.{what}": command
-        for name in ("evil", "a=b", "A.b", "")
-        for what in ("clean", "smudge", "process")
-    }
-    return {
-        "core.fsmonitor": command,
-        "core.sshCommand": command,
-        "core.pager": command,
-        "core.editor": command,
-        "core.askPass": command,
-        "core.gitProxy": command,
-        "core.alternateRefsCommand": command,
-        "diff.external": command,
-        "diff.evil.textconv": command,
-        "diff.evil.command": command,
-        "merge.evil.driver": command,
-        "credential.helper": f"!{command}",
-        "uploadpack.packObjectsHook": command,
-        "interactive.diffFilter": command,
-        "gpg.program": command,
-        "submodule.recurse": "true",
-        "filter.evil.required": "true",
-        "filter.a=b.required": "true",
-        **filters,
-    }
+    filters = [
+        f"filter.{name}.{what}" for name in ("evil", "a=b", "A.b", "") for what in ("clean", "smudge", "process")
+    ]
+    programs = (
+        "core.fsmonitor", "core.sshCommand", "core.pager", "core.editor", "core.askPass", "core.gitProxy",
+        "core.alternateRefsCommand", "diff.external", "diff.evil.textconv", "diff.evil.command", "merge.evil.driver",
+        "uploadpack.packObjectsHook", "interactive.diffFilter", "gpg.program", *filters,
+    )  # fmt: skip
+    switches = ("submodule.recurse", "filter.evil.required", "filter.a=b.required")
+    return dict.fromkeys(programs, command) | dict.fromkeys(switches, "true") | {"credential.helper": f"!{command}"}
 
 
 def make_hostile(tmp_path: Path) -> tuple[Path, Path]:
