@@ -279,10 +279,6 @@ class DiskReading:
     huge: list[str] = field(default_factory=list)
 
 
-class _LeftOut(Exception):
-    """The name is no file that is read; the argument is the list of a `DiskReading` that it belongs to."""
-
-
 def read_worktree(top: bytes, modes: Mapping[bytes, str], executable: bool, symlinks: bool) -> DiskReading:
     """Read the names below the folder `top`, raw bytes with the modes that the index has for them.
 
@@ -296,12 +292,13 @@ def read_worktree(top: bytes, modes: Mapping[bytes, str], executable: bool, syml
         for path in sorted(modes):
             try:
                 with _inside(folder, path.split(b"/")[:-1]) as inside:
-                    found.files.extend(_read_entry(inside, path, modes[path], executable, symlinks))
-            except _LeftOut as error:
-                getattr(found, error.args[0]).append(decode_path(path))
+                    entry = _read_entry(inside, path, modes[path], executable, symlinks)
             except OSError as error:
-                if error.errno not in _GONE:
-                    found.unreadable.append(decode_path(path))
+                entry = "" if error.errno in _GONE else "unreadable"
+            if isinstance(entry, SourceFile):
+                found.files.append(entry)
+            elif entry:
+                getattr(found, entry).append(decode_path(path))
     return found
 
 
@@ -329,34 +326,29 @@ def _inside(top: int, names: Iterable[bytes]) -> Iterator[int]:
         yield folder
 
 
-def _read_entry(folder: int, path: bytes, mode: str, executable: bool, symlinks: bool) -> Iterator[SourceFile]:
-    """Yield what stands at the name: nothing where it is a folder of files. Raises OSError, _LeftOut."""
+def _read_entry(folder: int, path: bytes, mode: str, executable: bool, symlinks: bool) -> SourceFile | str:
+    """Return what stands at the name, else the list of a `DiskReading` that it belongs to, "" for a folder of files.
+
+    Of a regular file one byte more than is ever used is read. Raises OSError.
+    """
     name = path.rpartition(b"/")[2]
     info = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(info.st_mode):
-        if mode == GITLINK:
-            yield SourceFile(decode_path(path), GITLINK, FileKind.SUBMODULE)
-    elif stat.S_ISLNK(info.st_mode) or (mode == LINK and not symlinks):
-        yield SourceFile(decode_path(path), LINK, FileKind.SYMLINK)
-    elif stat.S_ISREG(info.st_mode):
-        if info.st_size > HUGE_OVER:
-            raise _LeftOut("huge")
-        runs = info.st_mode & stat.S_IXUSR if executable else mode == EXECUTABLE
-        yield file_entry(path, EXECUTABLE if runs else REGULAR, _read_file(folder, name), info.st_size)
-    else:
-        raise _LeftOut("special")
-
-
-def _read_file(folder: int, name: bytes) -> bytes:
-    """Read a regular file up to one byte more than is ever used."""
+        return SourceFile(decode_path(path), GITLINK, FileKind.SUBMODULE) if mode == GITLINK else ""
+    if stat.S_ISLNK(info.st_mode) or (mode == LINK and not symlinks):
+        return SourceFile(decode_path(path), LINK, FileKind.SYMLINK)
+    if stat.S_ISREG(info.st_mode) and info.st_size > HUGE_OVER:
+        return "huge"
+    if not stat.S_ISREG(info.st_mode):
+        return "special"
     with os.fdopen(os.open(name, _FILE_FLAGS, dir_fd=folder), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise _LeftOut("special")
-        parts, wanted = [], LARGE_OVER + 1
-        while wanted and (part := file.read(wanted)):  # one call may return less than is asked for
-            parts.append(part)
-            wanted -= len(part)
-        return b"".join(parts)
+            return "special"
+        data = b""
+        while len(data) <= LARGE_OVER and (part := file.read(LARGE_OVER + 1 - len(data))):  # it may return less
+            data += part
+    runs = info.st_mode & stat.S_IXUSR if executable else mode == EXECUTABLE
+    return file_entry(path, EXECUTABLE if runs else REGULAR, data, info.st_size)
 
 
 def digest(files: Sequence[SourceFile]) -> str:
