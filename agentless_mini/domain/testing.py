@@ -109,9 +109,9 @@ class BoxLimits:
 class Job:
     """A complete description of a sandbox run: equal jobs may be answered from a record.
 
-    `files` are put over the tree in their order, so that of two with one path the later one counts: first those of
-    the patch (`placed_files`), then the tests, which a patch therefore cannot replace. `steps` run in their order, in
-    one box; what one leaves in the tree and in /tmp is there for the next, its processes are not.
+    `files` are put over the tree in their order: first those of the patch (`placed_files`), then the tests, which a
+    patch therefore cannot replace. `steps` run in their order, in one box; what one leaves in the tree and in /tmp is
+    there for the next, its processes are not.
     """
 
     environment: Environment
@@ -338,10 +338,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What came of one case in one box. `seconds` are its own, as its process says: see `testing.inside.amini_record`.
+    """What came of one case in one box.
 
-    They are the clock's, less those in which its process waited for a processor: how busy the machine is makes no
-    difference, save for a test that waits for programs that it started. Of a command they are the clock's.
+    `seconds` are its own, less those in which its process waited for a processor (see `testing.inside.amini_record`);
+    of a command they are the clock's.
     """
 
     id: str
@@ -380,8 +380,8 @@ class Execution:
 class Regressions:
     """What became of the regression tests that were wanted: `run` of those `found` met the patches.
 
-    Found are those that pass before any patch, and those that there was no time for.
-    `why` says in a clause why tests were lost, or why none was run; it is "" where none was lost.
+    Found are those that pass before any patch, and those that there was no time for. `why` says in a clause why tests
+    were lost, or why none was run, "" where none was lost.
     """
 
     found: int = 0
