@@ -90,7 +90,7 @@ def build_job(
     plan = {
         "setup": settings.setup,
         "system": work.system() if make else (),
-        "commands": needs.ecosystem.commands if needs.ecosystem else None,
+        "commands": needs.ecosystem.commands if needs.ecosystem else None if needs.of_python else (),
         "keep": keep,
         "until": work.until,
         "seconds": settings.build_seconds,

@@ -6,6 +6,7 @@ need it; where such a script fails, npm installs without them.
 """
 
 import hashlib
+import json
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from agentless_mini.domain import Runner, Snapshot
 from agentless_mini.domain.runners import ROWS
+from agentless_mini.errors import printable
 
 VERSION = "1"
 _NPM = "--no-audit --no-fund --loglevel=error"
@@ -32,13 +34,15 @@ class Ecosystem:
     """How the packages of a language are had.
 
     `commands` run in turn, from `hosts`; `variables` of the tests lead below $AMINI_KEEP. `image` is Docker's, on which
-    an environment is built, and `digest` names the files that all of it depends on.
+    an environment is built. `root` is the file that makes a folder a project, and `digest` names all of those files
+    that any of it depends on.
     """
 
     commands: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
     image: str = ""
+    root: str = ""
     digest: str = ""
 
     def variables_in(self, keep: str) -> tuple[tuple[str, str], ...]:
@@ -70,6 +74,7 @@ _TABLE: Mapping[str, Ecosystem] = {
         ("composer install --no-interaction --prefer-dist",), ("repo.packagist.org", "packagist.org", "api.github.com")
     ),
 }
+_OF_PYTHON = re.compile(r"(?:.*/)?(?:pyproject\.toml|setup\.cfg|tox\.ini|[\w.-]*requirements[\w.-]*\.(?:txt|in))")
 _READ = {
     "package.json": ("package.json", *_LOCKED, ".npmrc", ".nvmrc", ".node-version"),
     "go.mod": ("go.mod", "go.sum"),
@@ -108,7 +113,38 @@ def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
     for path, data in sorted(said.items()):
         total.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
     image = found.image.replace("{version}", _version(root, said))
-    return Ecosystem(commands, found.hosts, found.variables, image, total.hexdigest())
+    return Ecosystem(commands, found.hosts, found.variables, image, root, total.hexdigest())
+
+
+def is_of_python(snapshot: Snapshot) -> bool:
+    """Tell whether a tree has sources of Python, or a file that says what they need, or nothing at all."""
+    paths = [file.path for file in snapshot.files]
+    return not paths or any(path.endswith((".py", ".pyx")) or _OF_PYTHON.fullmatch(path) for path in paths)
+
+
+def unreadable(snapshot: Snapshot) -> str:
+    """Return why the package.json at the top of a tree cannot be read, "" where it can or there is none."""
+    file = snapshot.by_path().get("package.json")
+    try:
+        problem = "" if file is None or isinstance(json.loads(file.data), dict) else "it is no object"
+    except (ValueError, RecursionError) as error:
+        problem = printable(str(error))
+    return f"package.json cannot be read ({problem})" if problem else ""
+
+
+def without_tests(snapshot: Snapshot, runner: Runner) -> str:
+    """Return why a tree of other languages has no tests to be run, "" where it has, or may have some of Python's."""
+    if not runner.is_python or is_of_python(snapshot):
+        return ""
+    paths = tuple(file.path for file in snapshot.files)
+    sizes = {one: sum(path.endswith(row.suffixes) for path in paths) for one, row in ROWS.items()}
+    *names, last = [one for one, size in sizes.items() if size == max(sizes.values())]
+    if not sizes[last]:
+        return ""
+    kinds = f"{', '.join(names)} or {last}" if names else last
+    problem, advice = unreadable(snapshot), "give --test-cmd"
+    why, advice = (problem, f"mend it, or {advice}") if problem else ("the tree has no Python", advice)
+    return f"{why}, and no test of {kinds} is found: {advice}"
 
 
 def _commands(root: str, folder: str, said: Mapping[str, bytes]) -> tuple[str, ...]:

@@ -89,9 +89,15 @@ async def check_docker(settings: SandboxSettings, needs: Needs, seconds: int = A
 
 
 def base_image(settings: SandboxSettings, needs: Needs) -> str:
-    """Return the name of the image to start from."""
-    if needs.ecosystem and needs.ecosystem.image and not settings.image:
-        return needs.ecosystem.image
+    """Return the name of the image to start from. Raises `EnvironmentFailed` where none is known for the language."""
+    if (other := needs.ecosystem) and not settings.image:
+        if other.image:
+            return other.image
+        if not settings.setup and "{version}" in settings.base_image:  # it is one of Python's
+            raise EnvironmentFailed(
+                f"No image is known for the tests of a tree with {other.root}: name one with --image, or use --sandbox "
+                "local."
+            )
     here = sys.version_info.minor
     suitable = needs.python.ordered(range(OLDEST, max(_NEWEST, here) + 1), here)
     return settings.image or settings.base_image.replace("{version}", f"3.{suitable[0] if suitable else here}")

@@ -72,7 +72,7 @@ def main() -> None:
     else:
         installation.run()
     links = keep_modules(plan["keep"])
-    report["frozen"] = installation.frozen()
+    report["frozen"] = installation.frozen() if plan["commands"] is None or plan["setup"] else []
     installation.clean()
     report["left_out"] = collect(sorted(files() - before) + links, plan["overlay_limit"])
     Path(PLACE, "report.json").write_text(json.dumps(report))

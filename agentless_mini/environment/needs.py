@@ -28,7 +28,7 @@ from agentless_mini.environment.declared import (
     read_setup_cfg,
     read_setup_py,
 )
-from agentless_mini.environment.ecosystems import Ecosystem, ecosystem_of
+from agentless_mini.environment.ecosystems import Ecosystem, ecosystem_of, is_of_python
 from agentless_mini.environment.machine import PythonRequirement
 from agentless_mini.environment.sources import (
     CONDA,
@@ -83,7 +83,8 @@ class Needs:
     none. `variables` are for a second try. `packages` are the top-level packages of the tree. `module` is what must be
     importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on;
     `system` are packages of Debian, which an image gets beside that.
-    `ecosystem` is there where the tests are of another language, and nothing else then.
+    `ecosystem` is there where the tests are of another language, and nothing else then; `of_python` tells whether there
+    is anything for a Python to do but to run boxes.
     """
 
     python: PythonRequirement
@@ -104,6 +105,7 @@ class Needs:
     names: tuple[str, ...] = ()
     system: tuple[str, ...] = ()
     ecosystem: Ecosystem | None = None
+    of_python: bool = True
 
     @property
     def project(self) -> bool:
@@ -118,7 +120,7 @@ def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = (), git: 
     """
     if (other := ecosystem_of(snapshot, runner)) is not None:
         none = ((),) * 9
-        return Needs(PythonRequirement(), *none, (), "", other.digest, ecosystem=other)
+        return Needs(PythonRequirement(), *none, (), "", other.digest, ecosystem=other, of_python=False)
     texts = _texts(snapshot.files)
     declared = _declared(texts, "")
     projects = {
@@ -152,6 +154,7 @@ def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = (), git: 
         any(file.path.rpartition("/")[2] == "Cargo.toml" for file in snapshot.files),
         once(filter(None, (normal(_declared(texts, path).name) for path in ("", *(f"{one}/" for one in members))))),
         once((*_tools(snapshot.files, texts), *system_packages(texts))),
+        of_python=runner.is_python or is_of_python(snapshot),
     )
     return _with_digest(needs, snapshot.files, texts, runner)
 

@@ -19,7 +19,18 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-from agentless_mini.domain import MIB, Environment, Event, PackedTree, Phase, PhaseStarted, Place, Runner, Snapshot
+from agentless_mini.domain import (
+    MIB,
+    Environment,
+    Event,
+    Note,
+    PackedTree,
+    Phase,
+    PhaseStarted,
+    Place,
+    Runner,
+    Snapshot,
+)
 from agentless_mini.environment.build import (
     VERSION,
     Way,
@@ -33,7 +44,7 @@ from agentless_mini.environment.build import (
     tell_building,
     usable,
 )
-from agentless_mini.environment.ecosystems import tools
+from agentless_mini.environment.ecosystems import tools, unreadable, without_tests
 from agentless_mini.environment.imaged import base_image, check_docker, open_docker
 from agentless_mini.environment.machine import Interpreter, choose_python, find_index, find_rust
 from agentless_mini.environment.needs import needs_of
@@ -86,6 +97,8 @@ async def foresee(settings: SandboxSettings, snapshot: Snapshot, runner: Runner)
     kind = _kind(settings)
     if kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
+    if reason := _untested(settings, snapshot, runner):
+        return f"{UNTESTED}, for {reason}"
     if kind is not SandboxKind.AUTO:
         return f"tests run in {_WAYS[kind][0] if kind in _WAYS else 'no sandbox at all'}"
     needs = await asyncio.to_thread(needs_of, snapshot, runner)
@@ -119,6 +132,10 @@ async def open_environment(
     if settings.kind is SandboxKind.NONE:
         return Unavailable("No test is run because of --sandbox none.")
     kind = _kind(settings)
+    if reason := _untested(settings, request.snapshot, request.runner):
+        return Unavailable(f"No test is run, for {reason}.")
+    if problem := unreadable(request.snapshot):
+        watch(Note(f"{problem}: what it says of tests and packages is not known."))
     watch(PhaseStarted(Phase.ENVIRONMENT))
     await asyncio.to_thread(sweep_scratch)
     scratch = Scratch()
@@ -141,6 +158,8 @@ async def check_environment(snapshot: Snapshot, runner: Runner, settings: Sandbo
     the choice, nothing is checked.
     """
     kind = _kind(settings)
+    if _untested(settings, snapshot, runner):
+        return
     if kind in _WAYS:
         pages = sum(-(-max(file.size, len(file.data)) // _PAGE) for file in snapshot.files)
         if (needed := -(-pages * _PAGE // MIB)) > settings.disk_mib:
@@ -149,6 +168,12 @@ async def check_environment(snapshot: Snapshot, runner: Runner, settings: Sandbo
         await check_docker(settings, needs_of(snapshot, runner))
     elif kind in _WAYS:
         await asyncio.to_thread(_WAYS[kind][1], settings)
+
+
+def _untested(settings: SandboxSettings, snapshot: Snapshot, runner: Runner) -> str:
+    """Return why there are no tests that could run, "" where there may be, or the user says how they run."""
+    is_said = settings.test_command or settings.setup or settings.image
+    return "" if is_said else without_tests(snapshot, runner)
 
 
 def _kind(settings: SandboxSettings) -> SandboxKind:
@@ -216,7 +241,8 @@ async def open_virtual(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> 
         sandbox = UnsafeLocal(environments, work.packs, boxes, scratch.file(""), work.note)
     else:  # never without a box because nobody thought of a kind
         raise ValueError(f"no way to open {kind}")
-    python, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables, suits)
+    wish, variables = work.needs.python, work.request.variables
+    python, notes = await asyncio.to_thread(choose_python, wish, variables, suits, is_bare=work.is_bare)
     seen = tools(work.request.runner, work.request.variables.get("PATH", os.defpath))
     return await open_in(work, _Virtual(name, sandbox, environments, python, moved, seen), notes)
 
@@ -251,8 +277,9 @@ class _Virtual(Way):
         return _is_intact(slot, manifest.behind)
 
     async def make(self, work: Work, slot: Slot) -> Manifest:
-        tell_building(work, f"a {self.name} (Python {'.'.join(map(str, self.python.version))})", slot)
-        await asyncio.to_thread(_make_skeleton, self.python, slot)
+        version = ".".join(map(str, self.python.version))
+        tell_building(work, "the environment" if work.is_bare else f"a {self.name} (Python {version})", slot)
+        await asyncio.to_thread(_make_bare if work.is_bare else _make_skeleton, self.python, slot)
         if not work.settings.setup:
             await asyncio.to_thread(_fetch, work, slot)
         pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv, tools=self.tools)
@@ -367,6 +394,14 @@ def _is_intact(slot: Slot, behind: str) -> bool:
     """Tell whether its Python is the one that it was made from: else a box would be shown another folder."""
     python = slot.venv / "bin" / "python"
     return os.access(python, os.X_OK) and str(python.resolve()) == behind
+
+
+def _make_bare(interpreter: Interpreter, slot: Slot) -> None:
+    """Make a folder that only names the Python by which boxes are run."""
+    with boundary({OSError: lambda error: build_failed(str(error), slot)}):
+        (slot.venv / "bin").mkdir(parents=True)
+        for name in ("python", "python3"):
+            (slot.venv / "bin" / name).symlink_to(interpreter.path)
 
 
 def _make_skeleton(interpreter: Interpreter, slot: Slot) -> None:

@@ -218,6 +218,11 @@ class Work:
     packs: dict[str, Pack] = field(default_factory=dict)
     until: str = ""
 
+    @property
+    def is_bare(self) -> bool:
+        """Tell whether nothing is to be installed for a Python, which runs boxes alone."""
+        return not self.needs.of_python and not self.settings.setup
+
     async def pack(self, overlay: tuple[PlacedFile, ...] = ()) -> Pack:
         """Copy the tree, with files that a build brought into it."""
         body = self.scratch.file(f"tree-{len(self.packs)}")
