@@ -18,14 +18,14 @@ from agentless_mini.domain import CARRIED, BoxUser, Environment, Job, JobResult,
 from agentless_mini.environment.activated import COPIED, PLAIN_PATH, USUAL, Activated, find_environment
 from agentless_mini.environment.build import (
     KEEP,
+    NOTHING,
     VERSION,
+    Built,
     Way,
     build_job,
     open_in,
-    overlay_files,
-    probe,
     read_build,
-    tell_building,
+    tried,
     usable,
 )
 from agentless_mini.environment.machine import OLDEST, Index
@@ -194,9 +194,9 @@ class _Images(Way):
             found = await self._found_or_carried(work)
         if not own or setup:
             more = f" with {', '.join(work.system())} of the system's packages" if work.system() else ""
-            tell_building(work, f"an image on {printable(own or 'a base image')}{printable(more)}", slot)
+            work.tell_building(f"an image on {printable(own or 'a base image')}{printable(more)}", slot)
             return await self._built(work, slot, found)
-        return await self._tried(work, slot, (_as_found(found),), b"")
+        return await self._tried(work, slot, (_as_found(found),), NOTHING)
 
     async def _found_or_carried(self, work: Work) -> Activated:
         """Return how tests run in the user's image, with a Python of ours beside its own files if it has none."""
@@ -259,7 +259,7 @@ class _Images(Way):
                 door,
             )
         built = usable(result, work, slot)
-        made = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
+        made = Manifest(identity=image, image=image, python=python)
         if other:
             how = {"variables": other.variables_in(KEEP), "user": found.environment.user}
             ways = [made.model_copy(update=how)]
@@ -267,23 +267,18 @@ class _Images(Way):
             pythons = (base.python,) if base.python == CARRIED else ()
             ways = [_as_found(await self._found(work, image, pythons), made)]
         else:
-            tried = product((BoxUser.NOBODY, BoxUser.ROOT), dict.fromkeys((python, "python3", "python")))
-            ways = [made.model_copy(update={"python": python, "user": user}) for user, python in tried]
-        return await self._tried(work, slot, ways, built.overlay)
+            by = product((BoxUser.NOBODY, BoxUser.ROOT), dict.fromkeys((python, "python3", "python")))
+            ways = [made.model_copy(update={"python": python, "user": user}) for user, python in by]
+        return await self._tried(work, slot, ways, built)
 
-    async def _tried(self, work: Work, slot: Slot, ways: Iterable[Manifest], overlay: bytes) -> Manifest:
+    async def _tried(self, work: Work, slot: Slot, ways: Iterable[Manifest], built: Built) -> Manifest:
         """Keep the environment as the first of several ways to use it in which the tests can be started."""
-        tree = await work.pack(overlay_files(overlay, work.request.snapshot, work.request.guarding))
         failures = list[EnvironmentFailed]()
         for way in ways:
             try:
-                lacks = await probe(work, self.sandbox, self.place(slot, way, tree), slot, "", way)
+                return await tried(work, self, slot, way, built)
             except EnvironmentFailed as error:
                 failures.append(error)
-                continue
-            way = way.model_copy(update={"notes": (*way.notes, *lacks), "lacking": way.lacking + len(lacks)})
-            slot.keep(way, overlay)
-            return way
         if (own := work.settings.image) and not work.settings.setup:
             said = str(failures[0]).partition("(")[2].partition("; see ")[0]
             raise EnvironmentFailed(

@@ -9,6 +9,7 @@ it writes into its folder is limited for each file, not for all of them.
 import asyncio
 import os
 import re
+import stat
 import subprocess
 import sys
 import threading
@@ -35,13 +36,9 @@ from agentless_mini.environment.build import (
     VERSION,
     Way,
     build_job,
-    hand_over,
     identity_of,
     open_in,
-    overlay_files,
-    probe,
-    seal,
-    tell_building,
+    tried,
     usable,
 )
 from agentless_mini.environment.ecosystems import tools, unreadable, without_tests
@@ -278,7 +275,7 @@ class _Virtual(Way):
 
     async def make(self, work: Work, slot: Slot) -> Manifest:
         version = ".".join(map(str, self.python.version))
-        tell_building(work, "the environment" if work.is_bare else f"a {self.name} (Python {version})", slot)
+        work.tell_building("the environment" if work.is_bare else f"a {self.name} (Python {version})", slot)
         await asyncio.to_thread(_make_bare if work.is_bare else _make_skeleton, self.python, slot)
         if not work.settings.setup:
             await asyncio.to_thread(_fetch, work, slot)
@@ -305,11 +302,7 @@ class _Virtual(Way):
         )
         if work.needs.ecosystem:
             manifest.variables = work.needs.ecosystem.variables_in(str(slot.venv))
-        packed = await work.pack(overlay_files(built.overlay, work.request.snapshot, work.request.guarding))
-        lacks = await probe(work, self.sandbox, self.place(slot, manifest, packed), slot, built.log)
-        whole = manifest.model_copy(update={"notes": (*built.notes, *lacks), "lacking": built.lacking + len(lacks)})
-        slot.keep(whole, built.overlay)
-        return whole
+        return await tried(work, self, slot, manifest, built)
 
     def place(self, slot: Slot, manifest: Manifest, tree: Pack) -> Place:
         imported = imported_folders(slot.venv, _box(slot) / self.moved) if self.moved else ()
@@ -358,10 +351,23 @@ def _fetch(work: Work, slot: Slot) -> None:
 
 
 def _hand_over(slot: Slot, uid: int | None) -> None:
-    """Give a user what is in the environment's folder; None is nobody else."""
-    if uid is not None:
-        with boundary({OSError: lambda error: build_failed(str(error), slot)}):
-            hand_over(slot.venv, uid)
+    """Give a user what is in the environment's folder, where no box may be writing; None is nobody else."""
+    if uid is None:
+        return
+    with boundary({OSError: lambda error: build_failed(str(error), slot)}):
+        for _, folders, files, top in os.fwalk(slot.venv):
+            os.chown(top, uid, uid)
+            for name in (*folders, *files):
+                os.chown(name, uid, uid, dir_fd=top, follow_symlinks=False)
+
+
+def seal(folder: Path) -> None:
+    """Take from the programs below a folder, which a box has written, the right to run as their owner."""
+    for _, _, files, top in os.fwalk(folder):
+        for name in files:
+            mode = os.stat(name, dir_fd=top, follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+                os.chmod(name, stat.S_IMODE(mode) & 0o777, dir_fd=top)
 
 
 def _box(slot: Slot) -> Path:

@@ -257,6 +257,10 @@ class Work:
         """Tell people."""
         self.watch(Note(text))
 
+    def tell_building(self, what: str, slot: Slot) -> None:
+        """Tell people that what follows takes a while."""
+        self.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
+
     def hear(self, line: str) -> None:
         """Show people what the preparation is at."""
         self.watch(PhaseSaid(Phase.ENVIRONMENT, line))

@@ -29,10 +29,10 @@ from agentless_mini.environment.build import (
     identity_of,
     overlay_files,
     read_build,
-    seal,
 )
 from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import Needs, needs_of
+from agentless_mini.environment.opening import seal
 from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox.host import Scratch

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Note, Phase, PhaseSaid, Runner
-from agentless_mini.environment.build import tell_building
 from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import needs_of
 from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work, build_failed, fitting, last_day
@@ -24,7 +23,7 @@ def test_a_build_is_told_with_its_log_and_what_it_says(tmp_path: Path) -> None:
     asked = EnvironmentRequest(BARE, nothing_held, tmp_path, {}, Runner.UNITTEST)
     scratch = Scratch()
     work = Work(asked, SandboxSettings(), events.append, needs_of(BARE, Runner.UNITTEST), Index(), scratch)
-    tell_building(work, "a house", work.slot("key"))
+    work.tell_building("a house", work.slot("key"))
     work.hear("Laying bricks")
     scratch.close()
     first, *rest = events
