@@ -8,7 +8,6 @@ The bugs in `line_bugs/` were written before anything was measured on them, and 
 """
 
 import argparse
-import math
 import statistics
 import sys
 import time
@@ -35,6 +34,7 @@ from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer, Rewrite
 from agentless_mini.settings.model import InProcessSettings
 from tests.benchmarks.line_checks import Bug, load_bugs, passing
 from tests.embedded_model import carried_weights
+from tests.evolution.intervals import share
 
 WITHIN = (1, 5, 20, 50, 100)
 THREADS = 2
@@ -127,9 +127,10 @@ def report(outcomes: Sequence[Outcome]) -> None:
     total = len(outcomes)
     solved = [sum(0 < one.rank <= count for one in outcomes) for count in (*WITHIN, sys.maxsize)]
     peers = [expected_within([one.random for one in outcomes], count) for count in (*WITHIN, 100_000)]
+    spans = [share(count, total) for count in solved]
     lines = [f"{total} bugs", "within" + " " * 18 + "".join(f"{count:>12}" for count in WITHIN) + "         all"]
     lines.append(f"{'ranked by the model':24}" + "".join(f"{count:>12}" for count in solved))
-    lines.append(f"{'  95 %, of all':24}" + "".join(f"{_interval(count, total):>12}" for count in solved))
+    lines.append(f"{'  95 %, of all':24}" + "".join(f"{total * one.low:>7.1f}-{total * one.high:.1f}" for one in spans))
     lines.append(f"{'in random order':24}" + "".join(f"{count:>12.1f}" for count in peers))
     for name, values in (
         ("seconds", [one.seconds for one in outcomes]),
@@ -140,14 +141,6 @@ def report(outcomes: Sequence[Outcome]) -> None:
     ):
         lines.append(f"{name} per file: median {statistics.median(values):.0f}, {min(values):.0f} to {max(values):.0f}")
     sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _interval(count: int, total: int, z: float = 1.96) -> str:
-    """Return the interval of Wilson of a share, as counts."""
-    share, scale = count / total, 1 + z * z / total
-    middle = (share + z * z / (2 * total)) / scale
-    width = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return f"{total * max(middle - width, 0):.1f}-{total * min(middle + width, 1):.1f}"
 
 
 if __name__ == "__main__":

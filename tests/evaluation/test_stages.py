@@ -7,7 +7,7 @@ import pytest
 from unidiff.patch import PatchSet
 
 from tests.benchmarks.stages import measured, read_rows, table
-from tests.benchmarks.stages_context import changed_lines, lines_around
+from tests.benchmarks.stages_measures import changed_lines, lines_around
 from tests.gitrepo import commit_all, git, make_repository, write_files
 
 PATCH = "--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-{1}\n+{2}\n"
