@@ -59,10 +59,7 @@ _TABLE: Mapping[str, Ecosystem] = {
         "golang:{version}",
     ),
     "Cargo.toml": Ecosystem(
-        ("cargo fetch",),
-        ("index.crates.io", "static.crates.io"),
-        (("CARGO_HOME", "cargo"),),
-        "rust:{version}",
+        ("cargo fetch",), ("index.crates.io", "static.crates.io"), (("CARGO_HOME", "cargo"),), "rust:{version}"
     ),
     "Gemfile": Ecosystem(
         ("test ! -s Gemfile || BUNDLE_PATH=$AMINI_KEEP/bundle bundle install --quiet",),

@@ -33,17 +33,8 @@ from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.proxy import IndexProxy
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work
 from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.sandbox import daemon
 from agentless_mini.sandbox.carried import carry
-from agentless_mini.sandbox.daemon import (
-    ANSWERING,
-    Image,
-    capacity,
-    connect,
-    find_image,
-    has_any,
-    pull_image,
-    require_pullable,
-)
 from agentless_mini.sandbox.docker import DockerSandbox
 from agentless_mini.sandbox.wire import Pack
 from agentless_mini.settings.run import SandboxSettings
@@ -70,22 +61,22 @@ for entry in os.scandir(copy + "/bin") if os.path.isdir(copy + "/bin") else ():
 async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
     """Return a test environment in containers. Raises `EnvironmentFailed`."""
     client = await _connected(work.settings.boxes or os.cpu_count() or 1)
-    room = await asyncio.to_thread(capacity, client, work.settings.limits())
+    room = await asyncio.to_thread(daemon.capacity, client, work.settings.limits())
     sandbox = DockerSandbox(client, work.packs, work.settings.boxes or room)
     stack.push_async_callback(sandbox.aclose)
     await sandbox.sweep()
     return await open_in(work, _Images(client, sandbox, await _base(work, client)))
 
 
-async def check_docker(settings: SandboxSettings, needs: Needs, seconds: int = ANSWERING) -> None:
+async def check_docker(settings: SandboxSettings, needs: Needs, seconds: int = daemon.ANSWERING) -> None:
     """Raise `EnvironmentFailed` where no daemon answers, or the image to start from is nowhere to be had.
 
     Each question to the daemon may take so many seconds.
     """
     name = base_image(settings, needs)
     with closing(await _connected(1, seconds)) as client:
-        if await asyncio.to_thread(find_image, client, name) is None:
-            await asyncio.to_thread(require_pullable, client, name)
+        if await asyncio.to_thread(daemon.find_image, client, name) is None:
+            await asyncio.to_thread(daemon.require_pullable, client, name)
 
 
 def base_image(settings: SandboxSettings, needs: Needs) -> str:
@@ -103,8 +94,8 @@ def base_image(settings: SandboxSettings, needs: Needs) -> str:
     return settings.image or settings.base_image.replace("{version}", f"3.{suitable[0] if suitable else here}")
 
 
-async def _connected(boxes: int, seconds: int = ANSWERING) -> "DockerClient":
-    connecting = asyncio.ensure_future(asyncio.to_thread(connect, boxes, seconds))
+async def _connected(boxes: int, seconds: int = daemon.ANSWERING) -> "DockerClient":
+    connecting = asyncio.ensure_future(asyncio.to_thread(daemon.connect, boxes, seconds))
     try:
         return await asyncio.shield(connecting)
     except asyncio.CancelledError:
@@ -117,10 +108,10 @@ def _let_go(connecting: "asyncio.Future[DockerClient]") -> None:
         connecting.result().close()
 
 
-async def _base(work: Work, client: "DockerClient") -> Image:
+async def _base(work: Work, client: "DockerClient") -> daemon.Image:
     """Return the image to start from, pulled if need be."""
     name = base_image(work.settings, work.needs)
-    found = await asyncio.to_thread(find_image, client, name)
+    found = await asyncio.to_thread(daemon.find_image, client, name)
     if found is not None:
         return found
     work.note(f"Pulling the image {printable(name)}.")
@@ -130,7 +121,7 @@ async def _base(work: Work, client: "DockerClient") -> Image:
         work.hear(f"pulling, {came / 1e6:.0f} of {known / 1e6:.0f} MB")
 
     try:
-        return await asyncio.to_thread(pull_image, client, name, stopped, tell)
+        return await asyncio.to_thread(daemon.pull_image, client, name, stopped, tell)
     finally:
         stopped.set()
 
@@ -169,7 +160,7 @@ class _Images(Way):
 
     client: "DockerClient"
     sandbox: DockerSandbox
-    base: Image
+    base: daemon.Image
 
     @property
     def folder(self) -> str:
@@ -185,7 +176,7 @@ class _Images(Way):
         return work.slot(*asked, setup, VERSION, self.folder, work.until, *work.settings.build_hosts)
 
     async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
-        return await asyncio.to_thread(find_image, self.client, manifest.image) is not None
+        return await asyncio.to_thread(daemon.find_image, self.client, manifest.image) is not None
 
     async def make(self, work: Work, slot: Slot) -> Manifest:
         own, setup = work.settings.image, work.settings.setup
@@ -203,7 +194,7 @@ class _Images(Way):
         on_path = (f"{place}/{name}" for place in self.base.path.split(":") for name in ("python3", "python"))
         own = (f"{self.folder}/{name}/bin/python" for name in (".venv", "venv"))
         usual = [path for path in (*USUAL, *on_path, *own) if path.startswith("/")]
-        if await asyncio.to_thread(has_any, self.client, self.base.id, usual):
+        if await asyncio.to_thread(daemon.has_any, self.client, self.base.id, usual):
             with suppress(EnvironmentFailed):  # it may be too old, or lack ctypes
                 return await self._found(work, await self._with_own(work, self.base.id))
         lent = await asyncio.to_thread(carry, self.client, self.base)
@@ -219,10 +210,10 @@ class _Images(Way):
         places[f"{folder}/node_modules"] = ("/node_modules", CARRIED)
         for own, (copy, python_there) in places.items() if folder else ():
             mark = python_there if copy == COPIED else own
-            if not await asyncio.to_thread(has_any, self.client, own_image, (mark,)):
+            if not await asyncio.to_thread(daemon.has_any, self.client, own_image, (mark,)):
                 continue
             name = f"amini-env:own-{own_image[-32:]}"
-            if kept := await asyncio.to_thread(find_image, self.client, name):
+            if kept := await asyncio.to_thread(daemon.find_image, self.client, name):
                 return kept.id
             tree = PackedTree((await work.pack()).digest, f"{COPIED}-tree")
             limits = replace(work.settings.limits(), seconds=work.settings.build_seconds)

@@ -50,7 +50,7 @@ _KNOWN = {
     "MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary", "pkg_resources": "setuptools", "socks": "pysocks",
     "docx": "python-docx", "jose": "python-jose", "multipart": "python-multipart", "environ": "django-environ",
     "rest_framework": "djangorestframework", "websocket": "websocket-client", "ruamel": "ruamel-yaml",
-    "cv2": "opencv-python-headless", "google": "protobuf", "grpc": "grpcio", "nacl": "pynacl", "ldap": "python-ldap",
+    "cv2": "opencv-python-headless", "google": "protobuf", "grpc": "grpcio", "nacl": "pynacl", "ldap": "python-ldap"
 }  # fmt: skip
 _IMPORTED = re.compile(rb"^(?:import|from)[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 _TEST_NAME = re.compile(r"(?:^|/)(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests?|conftest)\.py$")

@@ -32,15 +32,7 @@ from agentless_mini.domain import (
     Runner,
     Snapshot,
 )
-from agentless_mini.environment.build import (
-    VERSION,
-    Way,
-    build_job,
-    identity_of,
-    open_in,
-    tried,
-    usable,
-)
+from agentless_mini.environment.build import VERSION, Way, build_job, identity_of, open_in, tried, usable
 from agentless_mini.environment.ecosystems import tools, unreadable, without_tests
 from agentless_mini.environment.imaged import base_image, check_docker, open_docker
 from agentless_mini.environment.machine import Interpreter, choose_python, find_index, find_rust

@@ -37,16 +37,7 @@ from agentless_mini.chain.lexical import survey
 from agentless_mini.chain.repair import repair
 from agentless_mini.chain.session import Session, Subject, together
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import (
-    Excerpt,
-    Issue,
-    Localization,
-    Message,
-    SampleRequest,
-    SamplingParams,
-    ShownFile,
-    Stage,
-)
+from agentless_mini.domain import Excerpt, Issue, Localization, Message, SampleRequest, SamplingParams, ShownFile, Stage
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.model.process import Limits, running
 from agentless_mini.model.vllm import find_gpus, plan_vllm

@@ -19,15 +19,7 @@ from agentless_mini.chain.repair import repair_requests
 from agentless_mini.chain.reproduce import draft_cases
 from agentless_mini.chain.session import Session, Subject
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import (
-    Harness,
-    Issue,
-    Localization,
-    Message,
-    ModelCard,
-    Runner,
-    ShownFile,
-)
+from agentless_mini.domain import Harness, Issue, Localization, Message, ModelCard, Runner, ShownFile
 from agentless_mini.settings.run import RepairSettings, ReproduceSettings
 from tests.benchmarks import library
 from tests.benchmarks.prefill_rounds import distinct_tokens

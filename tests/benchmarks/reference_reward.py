@@ -209,7 +209,7 @@ CAUSES: tuple[Cause, ...] = (
      _theirs("count of")),
     ("thinking that is empty: theirs rejects the answer; ours reads what follows it", _theirs("Thought is empty")),
     ("a path, fence or marker written otherwise than theirs asks for: theirs finds no edit; ours reads what has one "
-     "reading only", _theirs("No valid search blocks")),
+     "reading only", _theirs("No valid search blocks"))
 )  # fmt: skip
 
 

@@ -144,7 +144,7 @@ def test_of_workflows_count_extras_groups_and_files_alone() -> None:
         pytest
 """
     assert ci_entries({".github/workflows/tests.yml": workflow}) == [
-        "-e .[test,extra]", "-r requirements/ci.txt", "--group unit", "-E all",
+        "-e .[test,extra]", "-r requirements/ci.txt", "--group unit", "-E all"
     ]  # fmt: skip
     assert ci_entries({".github/workflows/docs.yml": workflow}) == []
 
@@ -219,5 +219,5 @@ def test_conda_names_count_where_they_are_known_to_be_of_python() -> None:
     conda = ("numpy==1.26.4.*", wheels, "numpy", "matplotlib>=3", wheels, "matplotlib", "pandas", wheels, "pandas")
     assert found.best == (*pip, *conda)
     assert found.notes == (
-        "Left out, for no package of Python is known by that name: nodejs (of conda), compilers (of conda).",
+        "Left out, for no package of Python is known by that name: nodejs (of conda), compilers (of conda)."
     )
