@@ -1,9 +1,8 @@
 """Chooses where tests run, and makes it ready: Docker (`imaged`), or a virtual environment of this machine.
 
 A virtual environment is built in a box of bubblewrap or Landlock, or without one on the user's word. That box sees what
-every box sees, and beside it: the new environment's folder, which alone it can write; the network of this machine, so
-that it can also reach what listens on this machine; and folders that pip is configured to take packages from. How much
-it writes into its folder is limited for each file, not for all of them.
+every box sees, and beside it the new environment's folder, which alone it can write, folders that pip is configured to
+take packages from, and the proxy. How much it writes is limited for each file, not for all of them.
 """
 
 import asyncio
@@ -81,7 +80,7 @@ _LARGEST_LIST = 1024 * 1024
 async def foresee(settings: SandboxSettings, snapshot: Snapshot, runner: Runner) -> str:
     """Return in words where tests will run, or why none is run, by a look that starts nothing and takes a moment.
 
-    A registry has a second to tell whether it has the image. Raises `UsageError` as `open_environment`.
+    Raises `UsageError` as `open_environment`.
     """
     kind = _kind(settings)
     if kind is SandboxKind.NONE:
@@ -141,10 +140,9 @@ async def open_environment(
 
 
 async def check_environment(snapshot: Snapshot, runner: Runner, settings: SandboxSettings) -> None:
-    """Raise as `open_environment` where the sandbox that was asked for cannot work. Nothing is built or pulled.
+    """Raise as `open_environment` where the sandbox that was asked for cannot work, or the tree fits into no box.
 
-    The tree has to fit into a box. An image that is not here is looked for in its registry. Where the settings leave
-    the choice, nothing is checked.
+    Nothing is built or pulled. Where the settings leave the choice of the sandbox, nothing is checked.
     """
     kind = _kind(settings)
     if _untested(settings, snapshot, runner):
@@ -268,13 +266,13 @@ class _Virtual(Way):
     async def make(self, work: Work, slot: Slot) -> Manifest:
         version = ".".join(map(str, self.python.version))
         work.tell_building("the environment" if work.is_bare else f"a {self.name} (Python {version})", slot)
-        await asyncio.to_thread(_make_bare if work.is_bare else _make_skeleton, self.python, slot)
+        await asyncio.to_thread(_make_skeleton, self.python, slot, work.is_bare)
         if not work.settings.setup:
             await asyncio.to_thread(_fetch, work, slot)
         pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv, tools=self.tools)
         rust = find_rust(work.request.variables) if work.needs.rust else ()
         readable = (*work.index.folders(), *rust)
-        box = Box(unfinished, (slot.venv,), readable, hear=work.hear, folder=_box(slot))
+        box = Box(unfinished, (slot.venv,), readable, hear=work.hear, folder=slot.box)
         if isinstance(self.sandbox, UnsafeLocal):
             box = replace(box, uid=None)
         _hand_over(slot, box.uid)
@@ -297,7 +295,7 @@ class _Virtual(Way):
         return await tried(work, self, slot, manifest, built)
 
     def place(self, slot: Slot, manifest: Manifest, tree: Pack) -> Place:
-        imported = imported_folders(slot.venv, _box(slot) / self.moved) if self.moved else ()
+        imported = imported_folders(slot.venv, slot.box / self.moved) if self.moved else ()
         environment = VirtualEnvironment(manifest.identity, slot.venv, imported, self.tools)
         self.environments[manifest.identity] = environment
         return Place(Environment(manifest.identity, environment.python), PackedTree(tree.digest))
@@ -306,34 +304,26 @@ class _Virtual(Way):
 def _fetch(work: Work, slot: Slot) -> None:
     """Install from the index, as this user, what needs no code to be run: wheels, by names and versions that were read.
 
-    They come out of a cache that all environments of this machine share. Nobody writes there but this step, which runs
-    nothing that it fetches and starts the environment's Python only while it is empty. The environment gets copies, for
-    the build that comes next may write whatever it likes into what is there. Where it fails, the build fetches all.
+    They come out of a cache that all environments of this machine share. Only this step writes there, and it runs
+    nothing that it fetches. The environment gets copies, since the build may write to them. Where it fails, the build
+    fetches all.
     """
     needs, cache = work.needs, work.request.cache / "uv"
     if not needs.simple:
         return
     dated = ("--exclude-newer", work.until) if work.until else ()
-    locked = work.scratch.file("locked.txt")
+    locked, bundle = work.scratch.file("locked.txt"), work.scratch.file("certificates.pem")
     locked.write_text("\n".join(() if work.until else needs.locked), "utf-8")
-    options = (
-        *work.index.options(),
-        "--no-config",
-        "--no-progress",
-        "--no-build",
-        "--link-mode=clone",
-        "--index-strategy=unsafe-best-match",
-    )
+    bundle.write_bytes(work.index.certificates)
+    options = ("--no-config", "--no-progress", "--no-build", "--link-mode=clone", "--index-strategy=unsafe-best-match")
     place = ("--cache-dir", cache, "--python", slot.venv / "bin" / "python", "--constraint", locked)
     wanted = (*needs.simple, *filter(None, (needs.module,)))
-    bundle = work.scratch.file("certificates.pem")
-    bundle.write_bytes(work.index.certificates)
     trusted = {"SSL_CERT_FILE": str(bundle)} if work.index.certificates else {}
     variables = {**dict(work.index.variables()), **trusted, "UV_PYTHON_DOWNLOADS": "never", "PATH": os.defpath}
     work.hear("fetching packages")
     with suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(  # noqa: S603 - uv, which comes with amini
-            (find_uv_bin(), "pip", "install", *options, *dated, *place, *wanted),
+            (find_uv_bin(), "pip", "install", *work.index.options(), *options, *dated, *place, *wanted),
             env=variables,
             cwd=work.scratch.file(""),
             capture_output=True,
@@ -360,11 +350,6 @@ def seal(folder: Path) -> None:
             mode = os.stat(name, dir_fd=top, follow_symlinks=False).st_mode
             if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
                 os.chmod(name, stat.S_IMODE(mode) & 0o777, dir_fd=top)
-
-
-def _box(slot: Slot) -> Path:
-    """Return where a build has its box on the disk: always at one place, since the project is installed with it."""
-    return slot.venv.parent / "box"
 
 
 def imported_folders(environment: Path, tree: Path) -> tuple[str, ...]:
@@ -394,18 +379,17 @@ def _is_intact(slot: Slot, behind: str) -> bool:
     return os.access(python, os.X_OK) and str(python.resolve()) == behind
 
 
-def _make_bare(interpreter: Interpreter, slot: Slot) -> None:
-    """Make a folder that only names the Python by which boxes are run."""
-    with boundary({OSError: lambda error: build_failed(str(error), slot)}):
-        (slot.venv / "bin").mkdir(parents=True)
-        for name in ("python", "python3"):
-            (slot.venv / "bin" / name).symlink_to(interpreter.path)
+def _make_skeleton(interpreter: Interpreter, slot: Slot, is_bare: bool) -> None:
+    """Make the folders and links of a virtual environment, in which nothing foreign takes part.
 
-
-def _make_skeleton(interpreter: Interpreter, slot: Slot) -> None:
-    """Make the folders and links of a virtual environment, in which nothing foreign takes part."""
+    A bare one only names the Python by which boxes are run.
+    """
     command = (interpreter.path, "-I", "-m", "venv", "--without-pip", slot.venv)
     try:
+        if is_bare:
+            (slot.venv / "bin").mkdir(parents=True)
+            (slot.venv / "bin" / "python").symlink_to(interpreter.path)
+            return
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SKELETON_SECONDS)  # noqa: S603 - it is a Python of the user's
     except (OSError, subprocess.TimeoutExpired) as error:
         raise build_failed(str(error), slot) from error

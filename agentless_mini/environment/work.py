@@ -5,13 +5,13 @@ What is built is kept in a folder named by what went into it, below the cache's 
 <folder>/environment.json   what was built; written last, so that what has none is half-built
 <folder>/overlay.tar        files that the build brought into the tree
 <folder>/venv/              the virtual environment, where it is one
+<folder>/box/               where its build has its box: always there, since the project is installed with the path
 <folder>/build.log          what the build printed, kept where it failed too
 <folder>.lock               held while one run builds, so that another waits instead of building as well
 
-An old tree seldom says below which versions of its dependencies it works, and one that meets later releases may well
-start and fail in half of its tests. So the packages of its time come first. Those of today stand in where the others
-cannot be had (no uv for this machine, an index that does not say when a package came) or lack more. Both are decided by
-what was built, never by guessing at versions.
+An old tree seldom says below which versions of its dependencies it works, and later ones may fail half of its tests. So
+the packages of its time come first. Those of today stand in where the others cannot be had or lack more, which is
+decided by what was built, never by guessing at versions.
 """
 
 import asyncio
@@ -135,7 +135,7 @@ class Slot:
         """Touch nothing yet. `key` is the name of all that the environment is made of."""
         self._folder = folder
         self.key = key
-        self.venv = folder / "venv"
+        self.venv, self.box = folder / "venv", folder / "box"
         self.log = folder / "build.log"
 
     @asynccontextmanager
@@ -314,10 +314,13 @@ async def fitting(
         if then is None:
             raise
         today = then
-    if then is not None and today.lacking >= then.lacking:
-        return dated, _won(slot(dated), then, until)
+    serves, manifest = (work, today) if then is None or today.lacking < then.lacking else (dated, then)
+    manifest = manifest.model_copy(update={"tried": until})
+    slot(serves).keep(manifest, slot(serves).overlay())
+    if serves is dated:
+        return dated, manifest
     slot(dated).clear()
-    return work, _told(_won(slot(work), today, until), until)
+    return work, _told(manifest, until)
 
 
 def last_day(work: Work, today: date) -> str:
@@ -334,13 +337,6 @@ def last_day(work: Work, today: date) -> str:
 def _has_won(slot: Slot, until: str) -> bool:
     kept = slot.read()
     return kept is not None and kept.tried == until
-
-
-def _won(slot: Slot, manifest: Manifest, until: str) -> Manifest:
-    """Keep that this one serves the trees of a day."""
-    won = manifest.model_copy(update={"tried": until})
-    slot.keep(won, slot.overlay())
-    return won
 
 
 def _told(manifest: Manifest, until: str) -> Manifest:
