@@ -190,10 +190,9 @@ def _declared(texts: Mapping[str, str], folder: str) -> Declared:
 
 
 def _members(texts: Mapping[str, str], declared: Declared, projects: set[str], named: set[str]) -> list[str]:
-    """Return the folders of a workspace or monorepo that are projects of their own, those at the top first.
+    """Return the folders of a workspace that are projects of their own, those at the top first.
 
-    Where nothing declares a workspace, those are taken that the lists to be installed name, else all that lie in no
-    other one.
+    Where none is declared, those are taken that the lists to be installed name, else all that lie in no other one.
     """
     below = sorted(projects, key=lambda path: (path.count("/"), path))
     if declared.members:
@@ -209,10 +208,7 @@ def _members(texts: Mapping[str, str], declared: Declared, projects: set[str], n
 
 
 def _nearest(members: list[str], near: Iterable[str], texts: Mapping[str, str]) -> list[str]:
-    """Return the members to be installed: all where they are few, else those that paths lie in, with what these need.
-
-    Few are installed together for whatever issue, so that all issues share one environment.
-    """
+    """Return the members to be installed: all where they are few, else those near the paths, with what they need."""
     if len(members) <= _FEW_MEMBERS:
         return members
     folders = {path: [path[:at] for at, letter in enumerate(f"{path}/") if letter == "/"][::-1] for path in near}

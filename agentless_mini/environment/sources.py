@@ -188,10 +188,7 @@ def is_for_tests(name: str) -> bool:
 
 
 def ranked(layout: Layout) -> list[Listing]:
-    """Return the sources that say something, the best first.
-
-    One that is near or to develop counts only where there is no better one.
-    """
+    """Return the sources that say something, the best first. From `NEAR` on the best alone count."""
     found = sorted(_sources(layout), key=lambda pair: pair[0])
     best = min((rank for rank, source in found if source), default=Rank.DEV)
     most = best if best >= Rank.NEAR else Rank.CI
@@ -304,7 +301,7 @@ def _lines(
 
 
 def _holds(condition: str, factors: set[str]) -> bool:
-    return all((part[1:] not in factors) if part.startswith("!") else part in factors for part in condition.split("-"))
+    return all((part.lstrip("!") in factors) != part.startswith("!") for part in condition.split("-"))
 
 
 def _dependency(line: str) -> str:
@@ -370,10 +367,7 @@ def _said(node: ast.expr) -> Iterator[str]:
 
 
 def ci_entries(texts: Mapping[str, str]) -> list[str]:
-    """Return the extras, groups and files that workflows and the Makefile install in files that run tests.
-
-    Bare names are left out there, where most of them are tools.
-    """
+    """Return what workflows and the Makefile install that run tests, save bare names: most of them are tools."""
     return _of_steps(_of_ci(texts))
 
 
