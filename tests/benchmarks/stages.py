@@ -37,7 +37,7 @@ DEVELOPED_ON = frozenset(
     {"django/django", "matplotlib/matplotlib", "mwaskom/seaborn", "pallets/flask", "pydata/xarray"}
     | {"pylint-dev/pylint"}
 )
-STAGES = ("ranking", "regression", "context")
+STAGES = ("ranking", "regression", "context", "suspicion")
 """Functions of `stages_measures`, from a `Fix` to `Measures`."""
 
 Measures = Mapping[str, float | None]

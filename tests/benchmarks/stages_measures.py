@@ -14,9 +14,13 @@ from agentless_mini.chain.related_tests import related_tests, test_files
 from agentless_mini.chain.repair import repair_requests
 from agentless_mini.chain.session import Session, Subject
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import Completion, Localization, Message, ModelCard, Runner, SampleRequest, ShownFile
+from agentless_mini.domain import Completion, Localization, Message, ModelCard, Patch, Runner, SampleRequest, ShownFile
+from agentless_mini.edits import changed_files
+from agentless_mini.edits.suspicion import suspicions
+from agentless_mini.repository.patches import patch_reader
 from agentless_mini.settings.run import RepairSettings
 from agentless_mini.testing import harness_of
+from tests.benchmarks import say
 from tests.benchmarks.stages import Fix, Measures
 
 FIRST_FILES, FIRST_TESTS = (1, 3, 5, 10, 20), (8, 16)
@@ -89,6 +93,17 @@ def context(fix: Fix) -> Measures:
                 seen = [there[path] | changed[path] <= shows.get(path, set()) for path in changed]
                 measures[f"{name} {window}k places"] = float(all(seen))
     return measures
+
+
+def suspicion(fix: Fix) -> Measures:
+    """Tell whether the true fix is called suspicious, which none should be; it is printed by which rules."""
+    with patch_reader(fix.snapshot) as read:
+        patch = read(str(fix.row.row["patch"]).encode())
+    if not isinstance(patch, Patch):
+        return {"suspicious": None}
+    if told := suspicions(changed_files(patch, fix.snapshot.by_path())):
+        say(f"{fix.row.id}: {'; '.join(told)}")
+    return {"suspicious": float(bool(told))}
 
 
 def changed_lines(file: PatchedFile) -> set[int]:
