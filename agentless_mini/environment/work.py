@@ -17,9 +17,8 @@ decided by what was built, never by guessing at versions.
 import asyncio
 import fcntl
 import hashlib
-import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -251,7 +250,7 @@ class Work:
         hosts = (*self.settings.build_hosts, *other, *(CRATES if self.needs.rust else ()))
         hosts += tuple(urlsplit(address).netloc.rpartition("@")[2] for _, address in self.mirrors())
         hosts += _DEBIAN if self.system() else ()
-        return open_told(self.index, hosts, self.scratch, self.note)
+        return open_proxy(self.index, hosts, self.scratch.file(""), self.note)
 
     def note(self, text: str) -> None:
         """Tell people."""
@@ -264,17 +263,6 @@ class Work:
     def hear(self, line: str) -> None:
         """Show people what the preparation is at."""
         self.watch(PhaseSaid(Phase.ENVIRONMENT, line))
-
-
-@asynccontextmanager
-async def open_told(
-    index: Index, hosts: Collection[str], scratch: Scratch, note: Callable[[str], None]
-) -> AsyncIterator[IndexProxy]:
-    """Give the proxy of one build, and `note` in the end what it was kept from. Raises `EnvironmentFailed`."""
-    async with open_proxy(index, hosts, scratch.file(f"proxy-{secrets.token_hex(4)}")) as proxy:
-        yield proxy
-        for text in proxy.notes():
-            note(text)
 
 
 def build_failed(problem: str, slot: Slot) -> BuildFailed:
