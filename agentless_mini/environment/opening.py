@@ -210,8 +210,8 @@ async def open_virtual(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> 
     suits, name, moved = None, "virtual environment", ""
     sandbox: LocalSandbox
     if kind is SandboxKind.LOCAL:
-        tried = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
-        bubblewrap = await asyncio.to_thread(lambda: find_bubblewrap(work.settings.bubblewrap, tried=tried))
+        probed = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
+        bubblewrap = await asyncio.to_thread(lambda: find_bubblewrap(work.settings.bubblewrap, tried=probed))
         sandbox = BubblewrapSandbox(bubblewrap, environments, work.packs, boxes)
     elif kind is SandboxKind.LANDLOCK:
         from agentless_mini.sandbox.landlock import TREE, LandlockSandbox, find_landlock, is_open
