@@ -18,7 +18,7 @@ from agentless_mini.environment.needs import needs_of
 from agentless_mini.environment.opening import foresee, open_environment
 from agentless_mini.environment.work import Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.settings.run import SandboxSettings
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from agentless_mini.testing import harness_of
 from tests.environment.trees import opened, request, run_there, sentences, tree
 from tests.testing.boxes import case, patch_of
@@ -123,16 +123,15 @@ def test_an_unreadable_package_is_told_where_tests_run_all_the_same(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("boxes")
-@pytest.mark.parametrize("files", [{"package.json": "{}"}, {"Makefile": "all:\n"}])
-def test_without_python_in_a_tree_no_virtual_environment_is_made(files: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["local", "landlock"])
+@pytest.mark.parametrize("file", ["package.json", "Makefile"])
+def test_without_python_in_a_tree_no_virtual_environment_is_made(kind: str, file: str, open_cache: Path) -> None:
     events: list[Event] = []
-    settings = SandboxSettings.model_validate({"kind": "local"})
-    result, _ = run_there(
-        request(tree(files), tmp_path, Runner.COMMAND), settings, Step(("sh", "-c", "ls")), events=events
-    )
-    assert result.steps[0].output.text().split() == [*files]
+    asked, settings = request(tree({file: "{}"}), open_cache, Runner.COMMAND), SandboxSettings(kind=SandboxKind(kind))
+    result, _ = run_there(asked, settings, Step(("sh", "-c", "ls")), events=events)
+    assert result.steps[0].output.text().split() == [file]
     assert [text for text in sentences(events) if "Python" in text or "virtual" in text] == []
-    assert not [*tmp_path.glob("environments/*/venv/pyvenv.cfg")]
+    assert not [*open_cache.glob("environments/*/venv/pyvenv.cfg")]
 
 
 def test_an_image_of_python_is_not_pulled_for_another_language() -> None:
