@@ -72,18 +72,19 @@ _TABLE: Mapping[str, Ecosystem] = {
     ),
 }
 _OF_PYTHON = re.compile(r"(?:.*/)?(?:pyproject\.toml|setup\.cfg|tox\.ini|[\w.-]*requirements[\w.-]*\.(?:txt|in))")
-_READ = {
-    "package.json": ("package.json", *_LOCKED, ".npmrc", ".nvmrc", ".node-version"),
-    "go.mod": ("go.mod", "go.sum"),
-    "Cargo.toml": ("Cargo.toml", "Cargo.lock", "rust-toolchain", "rust-toolchain.toml"),
-    "Gemfile": ("Gemfile", "Gemfile.lock", ".ruby-version"),
-    "composer.json": ("composer.json", "composer.lock"),
-}
 _VERSIONS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "package.json": ("22", r"\A\s*v?(\d{1,3})\b", (".nvmrc", ".node-version")),
     "go.mod": ("1", r"(?m)^go (\d+\.\d+)", ("go.mod",)),
     "Cargo.toml": ("1", r'(?:\A\s*|channel\s*=\s*")(\d+\.\d+)', ("rust-toolchain", "rust-toolchain.toml")),
     "Gemfile": ("3", r"\A\s*(?:ruby-)?(\d+\.\d+)", (".ruby-version",)),
+}
+"""The newest version of each language, and the pattern and files by which a project names its own."""
+_LOCKS = {
+    "package.json": (*_LOCKED, ".npmrc"),
+    "go.mod": ("go.sum",),
+    "Cargo.toml": ("Cargo.lock",),
+    "Gemfile": ("Gemfile.lock",),
+    "composer.json": ("composer.lock",),
 }
 
 
@@ -97,7 +98,8 @@ def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
     root = ROWS[runner].root if runner in ROWS else own
     if not root:
         return None
-    found, names = _TABLE.get(root, Ecosystem()), _READ.get(root, ())
+    found, (newest, pattern, naming) = _TABLE.get(root, Ecosystem()), _VERSIONS.get(root, ("", "(?!)", ()))
+    names = {root, *_LOCKS[root], *naming} if root in _TABLE else set[str]()
     said = {path: file.data for path, file in held.items() if path.rpartition("/")[2] in names}
     below = sorted(path.rpartition("/")[0] for path in said if path.count("/") == 1 and path.endswith(f"/{root}"))
     folders = [""] if root in said or not below else below
@@ -109,7 +111,8 @@ def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
     total = hashlib.sha256(f"{VERSION} {runner} {commands}".encode())
     for path, data in sorted(said.items()):
         total.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
-    image = found.image.replace("{version}", _version(root, said))
+    version = re.search(pattern, b"".join(said.get(name, b"") for name in naming).decode("utf-8", "replace"))
+    image = found.image.replace("{version}", version[1] if version else newest)
     return Ecosystem(commands, found.hosts, found.variables, image, root, total.hexdigest())
 
 
@@ -155,13 +158,6 @@ def _commands(root: str, folder: str, said: Mapping[str, bytes]) -> tuple[str, .
     if root == "composer.json" and not re.search(rb'"require(?:-dev)?"\s*:\s*\{\s*"', said.get(above + root, b"")):
         return ()
     return _TABLE.get(root, Ecosystem()).commands if above + root in said else ()
-
-
-def _version(root: str, said: Mapping[str, bytes]) -> str:
-    """Return the version of the language that the project names, else the newest of its images."""
-    newest, pattern, names = _VERSIONS.get(root, ("", "(?!)", ()))
-    match = re.search(pattern, b"".join(said.get(name, b"") for name in names).decode("utf-8", "replace"))
-    return match[1] if match else newest
 
 
 def tools(runner: Runner, path: str) -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import CARRIED, BoxUser, Environment, Job, JobResult, PackedTree, Place, Step, starting
+from agentless_mini.domain import CARRIED, BoxUser, Environment, Job, PackedTree, Place, Step, starting
 from agentless_mini.environment.activated import COPIED, PLAIN_PATH, USUAL, Activated, find_environment
 from agentless_mini.environment.build import (
     KEEP,
@@ -126,10 +126,6 @@ async def _base(work: Work, client: "DockerClient") -> daemon.Image:
         stopped.set()
 
 
-def _is_copied(done: JobResult) -> bool:
-    return not done.refusal and done.steps[0].succeeded
-
-
 def _as_found(found: Activated, made: Manifest | None = None) -> Manifest:
     """Return what is known of an image in which the tests' environment was found."""
     image, python, user = found.environment.identity, found.environment.python, found.environment.user
@@ -201,10 +197,7 @@ class _Images(Way):
         return await self._found(work, await self._with_own(work, lent), (CARRIED,))
 
     async def _with_own(self, work: Work, own_image: str) -> str:
-        """Return the user's image, with a copy of what it has where boxes have their tree.
-
-        That is a virtual environment, or packages of npm, which node finds at the root too.
-        """
+        """Return the user's image, with a copy of the virtual environment or npm's packages that a tree would hide."""
         folder = self.base.folder.rstrip("/")
         places = {f"{folder}/{name}": (COPIED, f"{folder}/{name}/bin/python") for name in (".venv", "venv")}
         places[f"{folder}/node_modules"] = ("/node_modules", CARRIED)
@@ -222,7 +215,9 @@ class _Images(Way):
                 job = Job(Environment(own_image, python, BoxUser.ROOT), tree, (), (step,), limits)
                 with suppress(EnvironmentFailed):  # the other Python may start a box
                     path = self.base.path or PLAIN_PATH
-                    _, image = await self.sandbox.build(job, name, path, _is_copied)
+                    _, image = await self.sandbox.build(
+                        job, name, path, lambda done: not done.refusal and done.steps[0].succeeded
+                    )
                     if image:
                         return image
         return own_image
@@ -252,8 +247,8 @@ class _Images(Way):
         built = usable(result, work, slot)
         made = Manifest(identity=image, image=image, python=python)
         if other:
-            how = {"variables": other.variables_in(KEEP), "user": found.environment.user}
-            ways = [made.model_copy(update=how)]
+            made.variables, made.user = other.variables_in(KEEP), found.environment.user
+            ways = [made]
         elif own:
             pythons = (base.python,) if base.python == CARRIED else ()
             ways = [_as_found(await self._found(work, image, pythons), made)]

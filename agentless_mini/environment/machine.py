@@ -129,10 +129,8 @@ def choose_python(
 ) -> tuple[Interpreter, tuple[str, ...]]:
     """Return the most suitable Python that can make virtual environments, and sentences on where it does not suit.
 
-    Where none is to be made (`is_bare`), this one needs not be able to.
-
-    `variables` says where to look (PATH, PYENV_ROOT, HOME); what is not `usable` by its real path is passed over.
-    Raises `EnvironmentFailed` where there is none at all.
+    `variables` says where to look (PATH, PYENV_ROOT, HOME); what is not `usable` by its real path is passed over. Where
+    none is to be made (`is_bare`), it need not be able to. Raises `EnvironmentFailed` where there is none at all.
     """
     here = sys.version_info.minor
     found: dict[int, list[Path]] = {}
@@ -173,11 +171,8 @@ def _candidates(variables: Mapping[str, str]) -> Iterator[tuple[int, Path]]:
 
 
 def _look_at(path: Path, is_bare: bool) -> Interpreter | None:
-    """Return what a program is; None where it is no Python (a shim of pyenv's), or has to make environments and cannot.
-
-    What this one is needs no program to be started, in every run.
-    """
-    if path == _own():
+    """Return what a program is; None where it is no Python (a shim), or has to make environments and cannot."""
+    if path == _own():  # so that no program is started in every run
         can = is_bare or all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
         return Interpreter(path.resolve(), sys.version_info[:3]) if can else None
     look = f"import sys, json{'' if is_bare else ', venv, ensurepip'}\n{_LOOK}"

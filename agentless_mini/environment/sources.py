@@ -1,8 +1,7 @@
 """Which of a project's files say what its tests need, and which of them says it best.
 
-A project names the needs of its tests in up to five places, and merging all of them contradicts itself or brings tools
-that no test needs. So one source is chosen, and the others are only added where they fit to what is installed. The
-order is that of `Rank`. What a source lists is passed to uv as it is; read here is only where the lists stand.
+A project names the needs of its tests in up to five places, and all of them together contradict each other or bring
+tools that no test needs. So one source is chosen by `Rank`, and the others are only added where they fit.
 """
 
 import ast

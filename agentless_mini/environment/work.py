@@ -111,8 +111,8 @@ class Manifest(pydantic.BaseModel):
     """What was built: the identity that jobs give it, and how its Python is called and which one is behind it.
 
     `image` is the id of the image and `user` who runs tests in it, where it is one. There the tests' Python may have
-    another name, `program`, than `python`, which runs boxes, and need `variables`. `lacking` counts what tests
-    will miss there, and `tried` is the day for whose trees it was chosen over another, with other packages.
+    another name, `program`, and need `variables`. `lacking` counts what tests will miss, and `tried` is the day for
+    whose trees it was chosen over another, with other packages.
     """
 
     identity: str
@@ -323,8 +323,7 @@ def last_day(work: Work, today: date) -> str:
 
 
 def _has_won(slot: Slot, until: str) -> bool:
-    kept = slot.read()
-    return kept is not None and kept.tried == until
+    return (kept := slot.read()) is not None and kept.tried == until
 
 
 def _told(manifest: Manifest, until: str) -> Manifest:
