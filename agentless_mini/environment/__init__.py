@@ -2,9 +2,7 @@
 
 What is guaranteed: nothing of the repository is run but in a box (with `unsafe-local`: but after a warning), the
 building of its environment included. A test has no network; the build has the package indexes alone, whose passwords it
-is not told (see `proxy`). What is built is kept by the content of what it was built from, and shared by runs of the
-same user; a build that fails or is interrupted is not kept, its log is.
+is not told (see `proxy`). What is built is kept by what it was built from; of a build that fails only the log is.
 
-What is not: that a build is the same tomorrow. It takes what the index has today, within what the repository asks for.
-Whoever installs a package trusts its code with the tests' verdicts.
+What is not: that a build is the same tomorrow, or that a package's code can be trusted with the tests' verdicts.
 """

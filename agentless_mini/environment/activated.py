@@ -78,29 +78,20 @@ async def find_environment(
 ) -> Activated:
     """Return how tests run in the image of a job, of any layout, with its PATH; `problem` says what all ways lack.
 
-    Boxes are started by one of the `pythons`, or else by those at the usual places.
-    Raises `EnvironmentFailed` where no box starts.
+    Boxes are started by one of the `pythons`, or else by those at the usual places. Raises `EnvironmentFailed` where
+    none starts.
     """
-    if runner in ROWS:
-        check = _Layout(Step(ROWS[runner].check))
-        ready, problem = await _first(sandbox, job, (check,), pythons or ("python3", *USUAL))
-        if ready is None:
-            raise EnvironmentFailed(problem)
-        return ready
-    layouts = [_conda(runner)]
-    for folder in VENVS:
+    starting = ("-m", "pytest", "--version") if runner is Runner.PYTEST else ("-c", "")
+    layouts = [_Layout(Step(ROWS[runner].check))] if runner in ROWS else [_conda(runner)]
+    for folder in VENVS if runner not in ROWS else ():
         variables = (("PATH", f"{folder}/bin:{path or PLAIN_PATH}"), ("VIRTUAL_ENV", folder))
-        layouts.append(_Layout(Step((f"{folder}/bin/python", *_starting(runner)), variables=variables)))
-    layouts += [_Layout(Step((program, *_starting(runner))), program=program) for program in ("python", "python3")]
-    pythons = pythons or ("python3", "python", *USUAL)
-    found, problem = await _first(sandbox, job, layouts, pythons)
+        layouts.append(_Layout(Step((f"{folder}/bin/python", *starting), variables=variables)))
+    for program in ("python", "python3") if runner not in ROWS else ():
+        layouts.append(_Layout(Step((program, *starting)), program=program))
+    found, problem = await _first(sandbox, job, layouts, pythons or ("python3", "python", *USUAL))
     if found is None:
         raise EnvironmentFailed(problem)
     return found
-
-
-def _starting(runner: Runner) -> tuple[str, ...]:
-    return ("-m", "pytest", "--version") if runner is Runner.PYTEST else ("-c", "")
 
 
 def _conda(runner: Runner) -> _Layout:

@@ -7,12 +7,10 @@ installed: it is bounded and checked here, and a later box without network shows
 import hashlib
 import io
 import json
-import os
-import stat
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pydantic
@@ -35,6 +33,7 @@ from agentless_mini.domain import (
     starting,
 )
 from agentless_mini.domain.runners import ROWS
+from agentless_mini.environment.activated import last_line
 from agentless_mini.environment.machine import CERTIFICATES
 from agentless_mini.environment.work import BUSY, Guarding, Manifest, Opened, Slot, Work, build_failed, fitting
 from agentless_mini.errors import BuildFailed, printable
@@ -50,6 +49,7 @@ _REPORT, _OVERLAY, _BUNDLE = f"{PLACE}/report.json", f"{PLACE}/overlay.tar", f"{
 VERSION = "99.0.0"
 """What the tools are told that read the version of a project from git, of which there is nothing in the box."""
 _TOLD_VERSION = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "PDM_BUILD_SCM_VERSION")
+_PLANNED = ("ways", "members", "best", "others", "alone", "modules", "variables", "module")
 _PROBE_SECONDS = 120.0
 _PACKAGES_PROBED = 3
 _TRIAL = ".amini-probe"
@@ -76,6 +76,9 @@ class Built:
     lacking: int = 0
 
 
+NOTHING = Built("")
+
+
 def build_job(
     work: Work, base: Environment, tree: PackedTree, python: str, *, make: str = "", fresh: bool = True, path: str = ""
 ) -> Job:
@@ -85,30 +88,22 @@ def build_job(
     PATH in the box, "" for the box's own. Whatever user the base names, a build in an image is root's. The box gets a
     copy of uv's program: no build can change that of another.
     """
-    needs, settings = work.needs, work.settings
+    needs, settings, other = work.needs, work.settings, work.needs.ecosystem
     keep = python.rpartition("/bin/")[0] if python.startswith(str(work.request.cache)) else KEEP
-    plan = {
+    plan = {name: getattr(needs, name) for name in _PLANNED} | {
         "setup": settings.setup,
         "system": work.system() if make else (),
-        "commands": needs.ecosystem.commands if needs.ecosystem else None,
+        "commands": other.commands if other else None if needs.of_python else (),
         "keep": keep,
         "until": work.until,
         "seconds": settings.build_seconds,
         "python": python,
         "make": make,
         "fresh": fresh,
-        "ways": needs.ways,
-        "members": needs.members,
-        "best": needs.best,
-        "others": needs.others,
-        "alone": needs.alone,
         "locked": bool(needs.locked) and not work.until,
-        "modules": needs.modules,
-        "variables": needs.variables,
         "version": VERSION,
         "versioned": _TOLD_VERSION,
         "options": work.index.options(),
-        "module": needs.module,
         "certificates": CERTIFICATES if work.index.certificates else (),
         "overlay_limit": OVERLAY_LIMIT,
     }
@@ -118,17 +113,19 @@ def build_job(
         PlacedFile(f"{PLACE}/uv", Path(find_uv_bin()).read_bytes(), "100755"),
         *work.index.placed(_BUNDLE),
     )
-    kept = needs.ecosystem.variables_in(keep) if needs.ecosystem else ()
+    mirrors = work.mirrors()
     own = (f"{_TOLD_VERSION[0]}_FOR_{name.upper().replace('-', '_')}" for name in needs.names)
     told = dict.fromkeys((*_TOLD_VERSION, *own, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
     variables = {
         **dict(work.index.variables(here=not make)),
         **told,
         "GIT_TERMINAL_PROMPT": "0",
-        **_of_git(work.mirrors()),
+        **({"GIT_CONFIG_COUNT": str(len(mirrors))} if mirrors else {}),
+        **{f"GIT_CONFIG_KEY_{at}": f"url.{address}.insteadOf" for at, (_, address) in enumerate(mirrors)},
+        **{f"GIT_CONFIG_VALUE_{at}": base for at, (base, _) in enumerate(mirrors)},
         "UV_PYTHON_DOWNLOADS": "never",
         "AMINI_KEEP": keep,
-        **{name.removeprefix("AMINI_"): place for name, place in kept},
+        **{name.removeprefix("AMINI_"): place for name, place in (other.variables_in(keep) if other else ())},
     }
     step = Step(
         (*starting(base.python), "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
@@ -146,14 +143,6 @@ def build_job(
         result=OVERLAY_LIMIT + 8 * MIB,
     )
     return Job(Environment(base.identity, base.python, BoxUser.ROOT), tree, files, (step,), limits)
-
-
-def _of_git(mirrors: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return the variables by which git takes mirrors."""
-    told = {"GIT_CONFIG_COUNT": str(len(mirrors))} if mirrors else {}
-    for at, (base, address) in enumerate(mirrors):
-        told |= {f"GIT_CONFIG_KEY_{at}": f"url.{address}.insteadOf", f"GIT_CONFIG_VALUE_{at}": base}
-    return told
 
 
 class _Report(pydantic.BaseModel):
@@ -205,9 +194,7 @@ def read_build(result: JobResult, work: Work) -> Built:
 
 
 def overlay_files(archive: bytes, snapshot: Snapshot, guarding: Guarding | None = None) -> tuple[PlacedFile, ...]:
-    """Return the files of the archive that can lie beside those of the tree, which are never replaced.
-
-    They are regular, or links to what npm installed.
+    """Return the files of the archive that can lie beside those of the tree: regular ones, and links to npm's packages.
 
     The archive is not trusted: a path that is not clean or leads out of the tree is left out, as what is guarded is.
     """
@@ -253,23 +240,6 @@ def identity_of(key: str, built: Built) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def hand_over(folder: Path, uid: int) -> None:
-    """Make all below a folder, and itself, another user's. No box may be writing there."""
-    for _, folders, files, top in os.fwalk(folder):
-        os.chown(top, uid, uid)
-        for name in (*folders, *files):
-            os.chown(name, uid, uid, dir_fd=top, follow_symlinks=False)
-
-
-def seal(folder: Path) -> None:
-    """Take from the programs below a folder, which a box has written, the right to run as their owner."""
-    for _, _, files, top in os.fwalk(folder):
-        for name in files:
-            mode = os.stat(name, dir_fd=top, follow_symlinks=False).st_mode
-            if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
-                os.chmod(name, stat.S_IMODE(mode) & 0o777, dir_fd=top)
-
-
 class Way(ABC):
     """How environments are kept and used: as images, or as virtual environments of this machine."""
 
@@ -310,20 +280,14 @@ async def open_in(work: Work, way: Way, notes: tuple[str, ...] = ()) -> Opened:
 
     work, manifest = await fitting(work, way.slot, ready)
     slot = way.slot(work)
-    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot, work.request.guarding))
-    return Opened(
-        way.sandbox,
-        way.place(slot, manifest, pack),
-        work.settings.limits(),
-        (*notes, *manifest.notes),
-        manifest.program,
-        manifest.variables,
-    )
+    place = way.place(slot, manifest, await _with_overlay(work, slot.overlay()))
+    told = (*notes, *manifest.notes)
+    return Opened(way.sandbox, place, work.settings.limits(), told, manifest.program, manifest.variables)
 
 
-def tell_building(work: Work, what: str, slot: Slot) -> None:
-    """Tell people that what follows takes a while."""
-    work.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
+async def _with_overlay(work: Work, overlay: bytes) -> Pack:
+    """Copy the tree, with what a build left in it."""
+    return await work.pack(overlay_files(overlay, work.request.snapshot, work.request.guarding))
 
 
 def usable(result: JobResult, work: Work, slot: Slot) -> Built:
@@ -336,29 +300,21 @@ def usable(result: JobResult, work: Work, slot: Slot) -> Built:
     return built
 
 
-async def probe(
-    work: Work, sandbox: Sandbox, place: Place, slot: Slot, log: str = "", made: Manifest | None = None
-) -> tuple[str, ...]:
-    """Return what is lacking in an environment, as sentences, by a job that starts what runs the tests.
-
-    `made` says how the tests' Python is called, where it is not `python`.
+async def tried(work: Work, way: Way, slot: Slot, made: Manifest, built: Built = NOTHING) -> Manifest:
+    """Start what runs the tests in an environment, note what is lacking there, and keep it.
 
     Raises `BuildFailed` where no test can be started, which is added to the log of the build.
     """
 
     def refused(problem: str) -> BuildFailed:
-        if log:
-            slot.write_log(f"{log}\n\nAfterwards {printable(problem)}\n")
+        if built.log:
+            slot.write_log(f"{built.log}\n\nAfterwards {printable(problem)}\n")
         return build_failed(problem, slot)
 
-    program, variables = (made.program, made.variables) if made else ("python", ())
-    needs, start = work.needs, tuple[str, ...]((program, "-m", work.needs.module, "--version"))
-    if row := ROWS.get(work.request.runner):
-        start = row.check
-    elif not work.request.runner.is_python:  # it is the user's, and may need no Python
-        start = ("sh", "-c", ":")
-    elif not needs.module:
-        start = (program, "-c", "")
+    needs, runner, program = work.needs, work.request.runner, made.program
+    start: tuple[str, ...] = (program, "-m", needs.module, "--version") if needs.module else (program, "-c", "")
+    if not runner.is_python:  # a user's command may need no Python
+        start = ROWS[runner].check if runner in ROWS else ("sh", "-c", ":")
     checks: list[tuple[tuple[str, ...], str]] = [
         ((program, "-c", f"import {package}"), f"The package {package} cannot be imported in the environment")
         for package in needs.packages[:_PACKAGES_PROBED]
@@ -366,23 +322,18 @@ async def probe(
     if needs.module == "pytest":  # an old one may start on a newer Python, and yet read no test
         trial = (program, "-m", "pytest", "-p", "no:cacheprovider", "--noconftest", "-c", _TRIAL_FILES[0].path, _TRIAL)
         checks.append((trial, "The simplest test does not pass in the environment"))
-    commands = (start, *(argv for argv, _ in checks))
-    steps = tuple(
-        Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src"), variables=variables) for argv in commands
-    )
-    result = await sandbox.run(Job(place.environment, place.tree, _TRIAL_FILES, steps, work.settings.limits()))
+    step = partial(Step, seconds=_PROBE_SECONDS, python_path=(".", "src"), variables=made.variables)
+    steps = tuple(map(step, (start, *(argv for argv, _ in checks))))
+    place = way.place(slot, made, await _with_overlay(work, built.overlay))
+    result = await way.sandbox.run(Job(place.environment, place.tree, _TRIAL_FILES, steps, work.settings.limits()))
     if result.refusal:
         raise refused(result.refusal)
     first, *others = result.steps
     if not first.succeeded:
-        raise refused(f"the tests cannot be started: {_last_line(first.output.text())}")
-    return tuple(
-        f"{complaint} ({_last_line(step.output.text())})."
-        for (_, complaint), step in zip(checks, others, strict=False)
-        if not step.succeeded
-    )
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return printable(lines[-1][:200] if lines else "no output")
+        raise refused(f"the tests cannot be started: {last_line(first)}")
+    pairs = zip(checks, others, strict=False)
+    lacks = [f"{complaint} ({last_line(said)})." for (_, complaint), said in pairs if not said.succeeded]
+    notes, lacking = (*built.notes, *lacks), built.lacking + len(lacks)
+    whole = made.model_copy(update={"notes": notes, "lacking": lacking})
+    slot.keep(whole, built.overlay)
+    return whole

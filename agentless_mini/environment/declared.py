@@ -9,7 +9,7 @@ import ast
 import configparser
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -216,6 +216,15 @@ def read_setup_cfg(text: str, found: Declared) -> None:
     found.extras |= {name: _listed(value) for name, value in extras.items()}
     if tests := _listed(options.get("tests_require", "")):
         found.groups["tests"] = tests
+
+
+READERS: Mapping[str, Callable[[str, Declared], None]] = {
+    "setup.py": read_setup_py,
+    "setup.cfg": read_setup_cfg,
+    "pyproject.toml": read_pyproject,
+    "hatch.toml": lambda text, found: read_hatch(parse_toml(text), found),
+}
+"""What reads the files that declare, in their order."""
 
 
 def _listed(value: str) -> tuple[str, ...]:

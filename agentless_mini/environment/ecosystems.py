@@ -6,6 +6,7 @@ need it; where such a script fails, npm installs without them.
 """
 
 import hashlib
+import json
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from agentless_mini.domain import Runner, Snapshot
 from agentless_mini.domain.runners import ROWS
+from agentless_mini.errors import printable
 
 VERSION = "1"
 _NPM = "--no-audit --no-fund --loglevel=error"
@@ -32,13 +34,15 @@ class Ecosystem:
     """How the packages of a language are had.
 
     `commands` run in turn, from `hosts`; `variables` of the tests lead below $AMINI_KEEP. `image` is Docker's, on which
-    an environment is built, and `digest` names the files that all of it depends on.
+    an environment is built. `root` is the file that makes a folder a project, and `digest` names all of those files
+    that any of it depends on.
     """
 
     commands: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
     image: str = ""
+    root: str = ""
     digest: str = ""
 
     def variables_in(self, keep: str) -> tuple[tuple[str, str], ...]:
@@ -55,10 +59,7 @@ _TABLE: Mapping[str, Ecosystem] = {
         "golang:{version}",
     ),
     "Cargo.toml": Ecosystem(
-        ("cargo fetch",),
-        ("index.crates.io", "static.crates.io"),
-        (("CARGO_HOME", "cargo"),),
-        "rust:{version}",
+        ("cargo fetch",), ("index.crates.io", "static.crates.io"), (("CARGO_HOME", "cargo"),), "rust:{version}"
     ),
     "Gemfile": Ecosystem(
         ("test ! -s Gemfile || BUNDLE_PATH=$AMINI_KEEP/bundle bundle install --quiet",),
@@ -70,18 +71,20 @@ _TABLE: Mapping[str, Ecosystem] = {
         ("composer install --no-interaction --prefer-dist",), ("repo.packagist.org", "packagist.org", "api.github.com")
     ),
 }
-_READ = {
-    "package.json": ("package.json", *_LOCKED, ".npmrc", ".nvmrc", ".node-version"),
-    "go.mod": ("go.mod", "go.sum"),
-    "Cargo.toml": ("Cargo.toml", "Cargo.lock", "rust-toolchain", "rust-toolchain.toml"),
-    "Gemfile": ("Gemfile", "Gemfile.lock", ".ruby-version"),
-    "composer.json": ("composer.json", "composer.lock"),
-}
+_OF_PYTHON = re.compile(r"(?:.*/)?(?:pyproject\.toml|setup\.cfg|tox\.ini|[\w.-]*requirements[\w.-]*\.(?:txt|in))")
 _VERSIONS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "package.json": ("22", r"\A\s*v?(\d{1,3})\b", (".nvmrc", ".node-version")),
     "go.mod": ("1", r"(?m)^go (\d+\.\d+)", ("go.mod",)),
     "Cargo.toml": ("1", r'(?:\A\s*|channel\s*=\s*")(\d+\.\d+)', ("rust-toolchain", "rust-toolchain.toml")),
     "Gemfile": ("3", r"\A\s*(?:ruby-)?(\d+\.\d+)", (".ruby-version",)),
+}
+"""The newest version of each language, and the pattern and files by which a project names its own."""
+_LOCKS = {
+    "package.json": (*_LOCKED, ".npmrc"),
+    "go.mod": ("go.sum",),
+    "Cargo.toml": ("Cargo.lock",),
+    "Gemfile": ("Gemfile.lock",),
+    "composer.json": ("composer.lock",),
 }
 
 
@@ -95,7 +98,8 @@ def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
     root = ROWS[runner].root if runner in ROWS else own
     if not root:
         return None
-    found, names = _TABLE.get(root, Ecosystem()), _READ.get(root, ())
+    found, (newest, pattern, naming) = _TABLE.get(root, Ecosystem()), _VERSIONS.get(root, ("", "(?!)", ()))
+    names = {root, *_LOCKS[root], *naming} if root in _TABLE else set[str]()
     said = {path: file.data for path, file in held.items() if path.rpartition("/")[2] in names}
     below = sorted(path.rpartition("/")[0] for path in said if path.count("/") == 1 and path.endswith(f"/{root}"))
     folders = [""] if root in said or not below else below
@@ -107,8 +111,40 @@ def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
     total = hashlib.sha256(f"{VERSION} {runner} {commands}".encode())
     for path, data in sorted(said.items()):
         total.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
-    image = found.image.replace("{version}", _version(root, said))
-    return Ecosystem(commands, found.hosts, found.variables, image, total.hexdigest())
+    version = re.search(pattern, b"".join(said.get(name, b"") for name in naming).decode("utf-8", "replace"))
+    image = found.image.replace("{version}", version[1] if version else newest)
+    return Ecosystem(commands, found.hosts, found.variables, image, root, total.hexdigest())
+
+
+def is_of_python(snapshot: Snapshot) -> bool:
+    """Tell whether a tree has sources of Python, or a file that says what they need, or nothing at all."""
+    paths = [file.path for file in snapshot.files]
+    return not paths or any(path.endswith((".py", ".pyx")) or _OF_PYTHON.fullmatch(path) for path in paths)
+
+
+def unreadable(snapshot: Snapshot) -> str:
+    """Return why the package.json at the top of a tree cannot be read, "" where it can or there is none."""
+    file = snapshot.by_path().get("package.json")
+    try:
+        problem = "" if file is None or isinstance(json.loads(file.data), dict) else "it is no object"
+    except (ValueError, RecursionError) as error:
+        problem = printable(str(error))
+    return f"package.json cannot be read ({problem})" if problem else ""
+
+
+def without_tests(snapshot: Snapshot, runner: Runner) -> str:
+    """Return why a tree of other languages has no tests to be run, "" where it has, or may have some of Python's."""
+    if not runner.is_python or is_of_python(snapshot):
+        return ""
+    paths = tuple(file.path for file in snapshot.files)
+    sizes = {one: sum(path.endswith(row.suffixes) for path in paths) for one, row in ROWS.items()}
+    *names, last = [one for one, size in sizes.items() if size == max(sizes.values())]
+    if not sizes[last]:
+        return ""
+    kinds = f"{', '.join(names)} or {last}" if names else last
+    problem, advice = unreadable(snapshot), "give --test-cmd"
+    why, advice = (problem, f"mend it, or {advice}") if problem else ("the tree has no Python", advice)
+    return f"{why}, and no test of {kinds} is found: {advice}"
 
 
 def _commands(root: str, folder: str, said: Mapping[str, bytes]) -> tuple[str, ...]:
@@ -122,13 +158,6 @@ def _commands(root: str, folder: str, said: Mapping[str, bytes]) -> tuple[str, .
     if root == "composer.json" and not re.search(rb'"require(?:-dev)?"\s*:\s*\{\s*"', said.get(above + root, b"")):
         return ()
     return _TABLE.get(root, Ecosystem()).commands if above + root in said else ()
-
-
-def _version(root: str, said: Mapping[str, bytes]) -> str:
-    """Return the version of the language that the project names, else the newest of its images."""
-    newest, pattern, names = _VERSIONS.get(root, ("", "(?!)", ()))
-    match = re.search(pattern, b"".join(said.get(name, b"") for name in names).decode("utf-8", "replace"))
-    return match[1] if match else newest
 
 
 def tools(runner: Runner, path: str) -> tuple[Path, ...]:

@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import CARRIED, BoxUser, Environment, Job, JobResult, PackedTree, Place, Step, starting
+from agentless_mini.domain import CARRIED, BoxUser, Environment, Job, PackedTree, Place, Step, starting
 from agentless_mini.environment.activated import COPIED, PLAIN_PATH, USUAL, Activated, find_environment
 from agentless_mini.environment.build import (
     KEEP,
+    NOTHING,
     VERSION,
+    Built,
     Way,
     build_job,
     open_in,
-    overlay_files,
-    probe,
     read_build,
-    tell_building,
+    tried,
     usable,
 )
 from agentless_mini.environment.machine import OLDEST, Index
@@ -33,17 +33,8 @@ from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.proxy import IndexProxy
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work
 from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.sandbox import daemon
 from agentless_mini.sandbox.carried import carry
-from agentless_mini.sandbox.daemon import (
-    ANSWERING,
-    Image,
-    capacity,
-    connect,
-    find_image,
-    has_any,
-    pull_image,
-    require_pullable,
-)
 from agentless_mini.sandbox.docker import DockerSandbox
 from agentless_mini.sandbox.wire import Pack
 from agentless_mini.settings.run import SandboxSettings
@@ -70,35 +61,41 @@ for entry in os.scandir(copy + "/bin") if os.path.isdir(copy + "/bin") else ():
 async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
     """Return a test environment in containers. Raises `EnvironmentFailed`."""
     client = await _connected(work.settings.boxes or os.cpu_count() or 1)
-    room = await asyncio.to_thread(capacity, client, work.settings.limits())
+    room = await asyncio.to_thread(daemon.capacity, client, work.settings.limits())
     sandbox = DockerSandbox(client, work.packs, work.settings.boxes or room)
     stack.push_async_callback(sandbox.aclose)
     await sandbox.sweep()
     return await open_in(work, _Images(client, sandbox, await _base(work, client)))
 
 
-async def check_docker(settings: SandboxSettings, needs: Needs, seconds: int = ANSWERING) -> None:
+async def check_docker(settings: SandboxSettings, needs: Needs, seconds: int = daemon.ANSWERING) -> None:
     """Raise `EnvironmentFailed` where no daemon answers, or the image to start from is nowhere to be had.
 
     Each question to the daemon may take so many seconds.
     """
     name = base_image(settings, needs)
     with closing(await _connected(1, seconds)) as client:
-        if await asyncio.to_thread(find_image, client, name) is None:
-            await asyncio.to_thread(require_pullable, client, name)
+        if await asyncio.to_thread(daemon.find_image, client, name) is None:
+            await asyncio.to_thread(daemon.require_pullable, client, name)
 
 
 def base_image(settings: SandboxSettings, needs: Needs) -> str:
-    """Return the name of the image to start from."""
-    if needs.ecosystem and needs.ecosystem.image and not settings.image:
-        return needs.ecosystem.image
+    """Return the name of the image to start from. Raises `EnvironmentFailed` where none is known for the language."""
+    if (other := needs.ecosystem) and not settings.image:
+        if other.image:
+            return other.image
+        if not settings.setup and "{version}" in settings.base_image:  # it is one of Python's
+            raise EnvironmentFailed(
+                f"No image is known for the tests of a tree with {other.root}: name one with --image, or use --sandbox "
+                "local."
+            )
     here = sys.version_info.minor
     suitable = needs.python.ordered(range(OLDEST, max(_NEWEST, here) + 1), here)
     return settings.image or settings.base_image.replace("{version}", f"3.{suitable[0] if suitable else here}")
 
 
-async def _connected(boxes: int, seconds: int = ANSWERING) -> "DockerClient":
-    connecting = asyncio.ensure_future(asyncio.to_thread(connect, boxes, seconds))
+async def _connected(boxes: int, seconds: int = daemon.ANSWERING) -> "DockerClient":
+    connecting = asyncio.ensure_future(asyncio.to_thread(daemon.connect, boxes, seconds))
     try:
         return await asyncio.shield(connecting)
     except asyncio.CancelledError:
@@ -111,10 +108,10 @@ def _let_go(connecting: "asyncio.Future[DockerClient]") -> None:
         connecting.result().close()
 
 
-async def _base(work: Work, client: "DockerClient") -> Image:
+async def _base(work: Work, client: "DockerClient") -> daemon.Image:
     """Return the image to start from, pulled if need be."""
     name = base_image(work.settings, work.needs)
-    found = await asyncio.to_thread(find_image, client, name)
+    found = await asyncio.to_thread(daemon.find_image, client, name)
     if found is not None:
         return found
     work.note(f"Pulling the image {printable(name)}.")
@@ -124,13 +121,9 @@ async def _base(work: Work, client: "DockerClient") -> Image:
         work.hear(f"pulling, {came / 1e6:.0f} of {known / 1e6:.0f} MB")
 
     try:
-        return await asyncio.to_thread(pull_image, client, name, stopped, tell)
+        return await asyncio.to_thread(daemon.pull_image, client, name, stopped, tell)
     finally:
         stopped.set()
-
-
-def _is_copied(done: JobResult) -> bool:
-    return not done.refusal and done.steps[0].succeeded
 
 
 def _as_found(found: Activated, made: Manifest | None = None) -> Manifest:
@@ -163,7 +156,7 @@ class _Images(Way):
 
     client: "DockerClient"
     sandbox: DockerSandbox
-    base: Image
+    base: daemon.Image
 
     @property
     def folder(self) -> str:
@@ -179,7 +172,7 @@ class _Images(Way):
         return work.slot(*asked, setup, VERSION, self.folder, work.until, *work.settings.build_hosts)
 
     async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
-        return await asyncio.to_thread(find_image, self.client, manifest.image) is not None
+        return await asyncio.to_thread(daemon.find_image, self.client, manifest.image) is not None
 
     async def make(self, work: Work, slot: Slot) -> Manifest:
         own, setup = work.settings.image, work.settings.setup
@@ -188,35 +181,32 @@ class _Images(Way):
             found = await self._found_or_carried(work)
         if not own or setup:
             more = f" with {', '.join(work.system())} of the system's packages" if work.system() else ""
-            tell_building(work, f"an image on {printable(own or 'a base image')}{printable(more)}", slot)
+            work.tell_building(f"an image on {printable(own or 'a base image')}{printable(more)}", slot)
             return await self._built(work, slot, found)
-        return await self._tried(work, slot, (_as_found(found),), b"")
+        return await self._tried(work, slot, (_as_found(found),), NOTHING)
 
     async def _found_or_carried(self, work: Work) -> Activated:
         """Return how tests run in the user's image, with a Python of ours beside its own files if it has none."""
         on_path = (f"{place}/{name}" for place in self.base.path.split(":") for name in ("python3", "python"))
         own = (f"{self.folder}/{name}/bin/python" for name in (".venv", "venv"))
         usual = [path for path in (*USUAL, *on_path, *own) if path.startswith("/")]
-        if await asyncio.to_thread(has_any, self.client, self.base.id, usual):
+        if await asyncio.to_thread(daemon.has_any, self.client, self.base.id, usual):
             with suppress(EnvironmentFailed):  # it may be too old, or lack ctypes
                 return await self._found(work, await self._with_own(work, self.base.id))
         lent = await asyncio.to_thread(carry, self.client, self.base)
         return await self._found(work, await self._with_own(work, lent), (CARRIED,))
 
     async def _with_own(self, work: Work, own_image: str) -> str:
-        """Return the user's image, with a copy of what it has where boxes have their tree.
-
-        That is a virtual environment, or packages of npm, which node finds at the root too.
-        """
+        """Return the user's image, with a copy of the virtual environment or npm's packages that a tree would hide."""
         folder = self.base.folder.rstrip("/")
         places = {f"{folder}/{name}": (COPIED, f"{folder}/{name}/bin/python") for name in (".venv", "venv")}
         places[f"{folder}/node_modules"] = ("/node_modules", CARRIED)
         for own, (copy, python_there) in places.items() if folder else ():
             mark = python_there if copy == COPIED else own
-            if not await asyncio.to_thread(has_any, self.client, own_image, (mark,)):
+            if not await asyncio.to_thread(daemon.has_any, self.client, own_image, (mark,)):
                 continue
             name = f"amini-env:own-{own_image[-32:]}"
-            if kept := await asyncio.to_thread(find_image, self.client, name):
+            if kept := await asyncio.to_thread(daemon.find_image, self.client, name):
                 return kept.id
             tree = PackedTree((await work.pack()).digest, f"{COPIED}-tree")
             limits = replace(work.settings.limits(), seconds=work.settings.build_seconds)
@@ -225,7 +215,9 @@ class _Images(Way):
                 job = Job(Environment(own_image, python, BoxUser.ROOT), tree, (), (step,), limits)
                 with suppress(EnvironmentFailed):  # the other Python may start a box
                     path = self.base.path or PLAIN_PATH
-                    _, image = await self.sandbox.build(job, name, path, _is_copied)
+                    _, image = await self.sandbox.build(
+                        job, name, path, lambda done: not done.refusal and done.steps[0].succeeded
+                    )
                     if image:
                         return image
         return own_image
@@ -253,31 +245,26 @@ class _Images(Way):
                 door,
             )
         built = usable(result, work, slot)
-        made = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
+        made = Manifest(identity=image, image=image, python=python)
         if other:
-            how = {"variables": other.variables_in(KEEP), "user": found.environment.user}
-            ways = [made.model_copy(update=how)]
+            made.variables, made.user = other.variables_in(KEEP), found.environment.user
+            ways = [made]
         elif own:
             pythons = (base.python,) if base.python == CARRIED else ()
             ways = [_as_found(await self._found(work, image, pythons), made)]
         else:
-            tried = product((BoxUser.NOBODY, BoxUser.ROOT), dict.fromkeys((python, "python3", "python")))
-            ways = [made.model_copy(update={"python": python, "user": user}) for user, python in tried]
-        return await self._tried(work, slot, ways, built.overlay)
+            by = product((BoxUser.NOBODY, BoxUser.ROOT), dict.fromkeys((python, "python3", "python")))
+            ways = [made.model_copy(update={"python": python, "user": user}) for user, python in by]
+        return await self._tried(work, slot, ways, built)
 
-    async def _tried(self, work: Work, slot: Slot, ways: Iterable[Manifest], overlay: bytes) -> Manifest:
+    async def _tried(self, work: Work, slot: Slot, ways: Iterable[Manifest], built: Built) -> Manifest:
         """Keep the environment as the first of several ways to use it in which the tests can be started."""
-        tree = await work.pack(overlay_files(overlay, work.request.snapshot, work.request.guarding))
         failures = list[EnvironmentFailed]()
         for way in ways:
             try:
-                lacks = await probe(work, self.sandbox, self.place(slot, way, tree), slot, "", way)
+                return await tried(work, self, slot, way, built)
             except EnvironmentFailed as error:
                 failures.append(error)
-                continue
-            way = way.model_copy(update={"notes": (*way.notes, *lacks), "lacking": way.lacking + len(lacks)})
-            slot.keep(way, overlay)
-            return way
         if (own := work.settings.image) and not work.settings.setup:
             said = str(failures[0]).partition("(")[2].partition("; see ")[0]
             raise EnvironmentFailed(

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,9 @@ def main() -> None:
     else:
         installation.run()
     links = keep_modules(plan["keep"])
-    report["frozen"] = installation.frozen()
-    installation.clean()
+    report["frozen"] = installation.frozen() if plan["commands"] is None or plan["setup"] else []
+    if installation.cache:
+        shutil.rmtree(installation.cache, ignore_errors=True)
     report["left_out"] = collect(sorted(files() - before) + links, plan["overlay_limit"])
     Path(PLACE, "report.json").write_text(json.dumps(report))
 
@@ -135,12 +135,9 @@ class Installation:
             report["problem"] = module[0] + " cannot be installed"
         beside_sources(self.python)
         seconds = min(COMPILING, max(1.0, self.ends - time.monotonic()))
-        compiling = [self.python, "-m", "compileall", "-q", "-j", "0", str(site(self.python))]
         # Boxes of tests cannot write, and would compile everything each time.
-        with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(  # noqa: S603 - as `told`
-                compiling, timeout=seconds, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-            )
+        compiling = (self.python, "-m", "compileall", "-qq", "-j", "0", str(site(self.python)))
+        heard(*compiling, seconds=(seconds, seconds))
 
     def beside(self, member: list[str]) -> bool:
         """Tell whether a member of the workspace does not fit to what is installed; else it is installed."""
@@ -231,7 +228,8 @@ class Installation:
 
         Of one that has a name the name is left, for the index may have it too.
         """
-        found = False
+        failed = self.report["failed"]
+        known = len(failed)
         hosts = "|".join(re.escape(host) for host in set(UNREACHED.findall(self.said)))
         address = re.compile(
             r"(?:-e|--editable)?[ =]*(?:(?P<name>[\w.-]+(?:\[[^\]]*\])?)[ ]*@[ ]*)?git\+\w+://(?:[^/@\s]*@)?"
@@ -243,9 +241,8 @@ class Installation:
                 kept = address.sub(lambda match: match["name"] or match["egg"] or "#", text)
                 if kept != text:
                     Path(path).write_text(kept, encoding="utf-8")
-                    self.report["failed"] += [match[0].strip() for match in address.finditer(text)]
-                    found = True
-        return found
+                    failed += [match[0].strip() for match in address.finditer(text)]
+        return len(failed) > known
 
     def without_modules(self) -> list[list[Any]]:
         """Install what brings modules that tests import and are not there; return those that stay missing."""
@@ -259,9 +256,7 @@ class Installation:
 
     def absent(self, names: list[str]) -> list[str]:
         """Return the modules that the environment has not, of which nothing is imported."""
-        code = (
-            "import sys\nfrom importlib.util import find_spec as f\nprint(*(n for n in sys.argv[1:] if f(n) is None))"
-        )
+        code = "import sys, importlib.util as u\nprint(*(n for n in sys.argv[1:] if u.find_spec(n) is None))"
         command = [self.python, "-c", code, *names]
         try:
             done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=60)  # noqa: S603 - as `told`
@@ -278,9 +273,8 @@ class Installation:
         dated = ["--exclude-newer", self.plan["until"]] if self.plan["until"] else []
         command = [self.program, "pip", "install", *UV, "--cache-dir", self.cache, "--python", self.python, *dated]
         words = [word for word in arguments if word != "-e" or not self.is_plain]
-        now = time.monotonic()
-        times = max(1.0, self.ends - now), max(1.0, self.last - now)
-        status, self.said = heard(*command, *self.options, *words, seconds=times)
+        times = [max(1.0, end - time.monotonic()) for end in (self.ends, self.last)]
+        status, self.said = heard(*command, *self.options, *words, seconds=(times[0], times[1]))
         self.is_slow |= status == TOO_SLOW
         return self.uv(*arguments, last=last) if status and self.mended() else status
 
@@ -293,11 +287,6 @@ class Installation:
         except OSError:  # its Python is gone, which the probe will tell
             return []
         return done.stdout.decode("utf-8", "replace").splitlines()
-
-    def clean(self) -> None:
-        """Remove what only the build needed."""
-        if self.cache:
-            shutil.rmtree(self.cache, ignore_errors=True)
 
 
 def told(*command: str) -> int:

@@ -35,10 +35,7 @@ _LONGEST_CLAUSE = 200
 _CLASSIFIER = re.compile(r"Programming Language :: Python :: 3\.(\d{1,2})\Z")
 _NAME = re.compile(r"python3\.(\d{1,2})")
 _VERSION = re.compile(r"3\.(\d{1,2})(?:\.\d+)?")
-_LOOK = (
-    "import sys, json, venv, ensurepip\n"
-    "print(json.dumps([getattr(sys, '_base_executable', sys.executable), list(sys.version_info[:3])]))"
-)
+_LOOK = "print(json.dumps([getattr(sys, '_base_executable', sys.executable), list(sys.version_info[:3])]))"
 _LISTS = ("extra-index-url", "find-links", "trusted-host")
 _SINGLE = ("index-url", "timeout", "default-timeout", "retries", "no-index")
 _OF_UV = {
@@ -124,12 +121,16 @@ class Interpreter:
 
 
 def choose_python(
-    wish: PythonRequirement, variables: Mapping[str, str], usable: Callable[[Path], bool] | None = None
+    wish: PythonRequirement,
+    variables: Mapping[str, str],
+    usable: Callable[[Path], bool] | None = None,
+    *,
+    is_bare: bool = False,
 ) -> tuple[Interpreter, tuple[str, ...]]:
     """Return the most suitable Python that can make virtual environments, and sentences on where it does not suit.
 
-    `variables` says where to look (PATH, PYENV_ROOT, HOME); what is not `usable` by its real path is passed over.
-    Raises `EnvironmentFailed` where there is none at all.
+    `variables` says where to look (PATH, PYENV_ROOT, HOME); what is not `usable` by its real path is passed over. Where
+    none is to be made (`is_bare`), it need not be able to. Raises `EnvironmentFailed` where there is none at all.
     """
     here = sys.version_info.minor
     found: dict[int, list[Path]] = {}
@@ -138,12 +139,12 @@ def choose_python(
             found.setdefault(minor, []).append(path)
     for minor in wish.ordered([minor for minor in found if minor >= OLDEST], here):
         for path in found[minor]:
-            if (interpreter := _look_at(path)) is not None and interpreter.version[1] == minor:
+            if (interpreter := _look_at(path, is_bare)) is not None and interpreter.version[1] == minor:
                 named = ", ".join(f"3.{one}" for one in wish.tested)
                 note = f"The project names Python {named}, which is not here: its tests run on 3.{minor}."
                 return interpreter, () if not wish.tested or minor in wish.tested else (note,)
     last = found.get(here, [_own()])[0]
-    interpreter = _look_at(last)
+    interpreter = _look_at(last, is_bare)
     if interpreter is None:
         raise EnvironmentFailed(
             f"{printable(str(last))} cannot make virtual environments: install its venv and ensurepip "
@@ -169,16 +170,14 @@ def _candidates(variables: Mapping[str, str]) -> Iterator[tuple[int, Path]]:
             yield int(match[1]), path
 
 
-def _look_at(path: Path) -> Interpreter | None:
-    """Return what a program is; None where it is no Python that can make virtual environments (a shim of pyenv's).
-
-    What this one is needs no program to be started, in every run.
-    """
-    if path == _own():
-        can = all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
+def _look_at(path: Path, is_bare: bool) -> Interpreter | None:
+    """Return what a program is; None where it is no Python (a shim), or has to make environments and cannot."""
+    if path == _own():  # so that no program is started in every run
+        can = is_bare or all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
         return Interpreter(path.resolve(), sys.version_info[:3]) if can else None
+    look = f"import sys, json{'' if is_bare else ', venv, ensurepip'}\n{_LOOK}"
     try:
-        done = subprocess.run((path, "-I", "-c", _LOOK), capture_output=True, timeout=20, check=False)  # noqa: S603 - it is on the user's PATH
+        done = subprocess.run((path, "-I", "-c", look), capture_output=True, timeout=20, check=False)  # noqa: S603 - it is on the user's PATH
         executable, (major, minor, patch) = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None

@@ -15,20 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from agentless_mini.domain import FileKind, Runner, Snapshot, SourceFile
-from agentless_mini.environment.declared import (
-    LOCKS,
-    Declared,
-    named,
-    normal,
-    once,
-    parse_toml,
-    read_hatch,
-    read_lock,
-    read_pyproject,
-    read_setup_cfg,
-    read_setup_py,
-)
-from agentless_mini.environment.ecosystems import Ecosystem, ecosystem_of
+from agentless_mini.environment.declared import LOCKS, READERS, Declared, named, normal, once, read_lock
+from agentless_mini.environment.ecosystems import Ecosystem, ecosystem_of, is_of_python
 from agentless_mini.environment.machine import PythonRequirement
 from agentless_mini.environment.sources import (
     CONDA,
@@ -62,7 +50,7 @@ _KNOWN = {
     "MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary", "pkg_resources": "setuptools", "socks": "pysocks",
     "docx": "python-docx", "jose": "python-jose", "multipart": "python-multipart", "environ": "django-environ",
     "rest_framework": "djangorestframework", "websocket": "websocket-client", "ruamel": "ruamel-yaml",
-    "cv2": "opencv-python-headless", "google": "protobuf", "grpc": "grpcio", "nacl": "pynacl", "ldap": "python-ldap",
+    "cv2": "opencv-python-headless", "google": "protobuf", "grpc": "grpcio", "nacl": "pynacl", "ldap": "python-ldap"
 }  # fmt: skip
 _IMPORTED = re.compile(rb"^(?:import|from)[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 _TEST_NAME = re.compile(r"(?:^|/)(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests?|conftest)\.py$")
@@ -83,27 +71,29 @@ class Needs:
     none. `variables` are for a second try. `packages` are the top-level packages of the tree. `module` is what must be
     importable for the tests to be run, "" where nothing is. `digest` names all of the tree that a build depends on;
     `system` are packages of Debian, which an image gets beside that.
-    `ecosystem` is there where the tests are of another language, and nothing else then.
+    `ecosystem` is there where the tests are of another language, and nothing else then; `of_python` tells whether there
+    is anything for a Python to do but to run boxes.
     """
 
     python: PythonRequirement
-    ways: tuple[tuple[str, ...], ...]
-    members: tuple[tuple[str, ...], ...]
-    best: tuple[str, ...]
-    others: tuple[tuple[str, ...], ...]
-    alone: tuple[str, ...]
-    simple: tuple[str, ...]
-    locked: tuple[str, ...]
-    modules: tuple[tuple[str, int, str], ...]
-    variables: tuple[str, ...]
-    packages: tuple[str, ...]
-    module: str
-    digest: str
+    ways: tuple[tuple[str, ...], ...] = ()
+    members: tuple[tuple[str, ...], ...] = ()
+    best: tuple[str, ...] = ()
+    others: tuple[tuple[str, ...], ...] = ()
+    alone: tuple[str, ...] = ()
+    simple: tuple[str, ...] = ()
+    locked: tuple[str, ...] = ()
+    modules: tuple[tuple[str, int, str], ...] = ()
+    variables: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    module: str = ""
+    digest: str = ""
     notes: tuple[str, ...] = ()
     rust: bool = False
     names: tuple[str, ...] = ()
     system: tuple[str, ...] = ()
     ecosystem: Ecosystem | None = None
+    of_python: bool = True
 
     @property
     def project(self) -> bool:
@@ -117,17 +107,15 @@ def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = (), git: 
     `git` is where the addresses begin that a build reaches by git; requirements of others are left out.
     """
     if (other := ecosystem_of(snapshot, runner)) is not None:
-        none = ((),) * 9
-        return Needs(PythonRequirement(), *none, (), "", other.digest, ecosystem=other)
+        return Needs(PythonRequirement(), digest=other.digest, ecosystem=other, of_python=False)
     texts = _texts(snapshot.files)
     declared = _declared(texts, "")
     projects = {
         posixpath.dirname(path) or "." for path in texts if posixpath.basename(path) in {"setup.py", "pyproject.toml"}
     }
     layout = Layout(texts, frozenset(projects - {"."}), declared, frozenset(_known(snapshot.files, texts)), git)
-    best, *others = [*ranked(layout), Listing()][:-1] or [Listing()]
-    members = _members(texts, declared, projects - {"."}, _named((best, *others), texts))
-    members = _nearest(members, near, texts)
+    best, *others = ranked(layout) or [Listing()]
+    members = _nearest(_members(texts, declared, projects - {"."}, _named((best, *others), texts)), near, texts)
     ways, also, lists = _ways(layout, best, others, members)
     locked = next((lines for path in LOCKS if (lines := read_lock(texts.get(path, "")))), ())
     listed = [text for name in best.extras for text in declared.extras.get(name, ())]
@@ -148,10 +136,11 @@ def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = (), git: 
         tuple(_packages(snapshot.files)),
         "pytest" if runner is Runner.PYTEST else "",
         "",
-        _left_out(once(entry for source in (best, *others) for entry in source.left_out)),
+        tuple(_left_out((best, *others))),
         any(file.path.rpartition("/")[2] == "Cargo.toml" for file in snapshot.files),
         once(filter(None, (normal(_declared(texts, path).name) for path in ("", *(f"{one}/" for one in members))))),
         once((*_tools(snapshot.files, texts), *system_packages(texts))),
+        of_python=runner.is_python or is_of_python(snapshot),
     )
     return _with_digest(needs, snapshot.files, texts, runner)
 
@@ -167,23 +156,25 @@ def _tools(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[st
             yield package
 
 
-def _left_out(entries: Iterable[str]) -> tuple[str, ...]:
-    """Return sentences on entries of lists that are left out; those of conda share one."""
+def _left_out(sources: Iterable[Listing]) -> Iterator[str]:
+    """Yield sentences on entries of lists that are left out; those of conda share one."""
+    entries = once(entry for source in sources for entry in source.left_out)
     conda = [printable(entry)[:60] for entry in entries if entry.endswith(" (of conda)")]
-    told = [f"Left out, for no package of Python is known by that name: {', '.join(conda)}."] if conda else []
-    others = (entry for entry in entries if not entry.endswith(" (of conda)"))
-    return (*(f"A requirement outside of the repository is left out: {printable(one)[:80]}" for one in others), *told)
+    for entry in entries:
+        if not entry.endswith(" (of conda)"):
+            yield f"A requirement outside of the repository is left out: {printable(entry)[:80]}"
+    if conda:
+        yield f"Left out, for no package of Python is known by that name: {', '.join(conda)}."
 
 
 def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
     """Return the texts of the files that may declare something, by path."""
 
     def declares(file: SourceFile) -> bool:
-        name = file.path.rpartition("/")[2]
-        is_list = name.endswith(_LISTS) and file.path.count("/") <= 3
-        is_ci = file.path.startswith(".github/workflows/") or file.path == ".gitlab-ci.yml"
-        is_ci = is_ci or TOLD.fullmatch(file.path) is not None
-        may = name in _CONFIGURATION or is_list or is_ci or CONDA.fullmatch(file.path) is not None
+        path, name = file.path, file.path.rpartition("/")[2]
+        is_list = name.endswith(_LISTS) and path.count("/") <= 3
+        is_ci = path.startswith(".github/workflows/") or path == ".gitlab-ci.yml" or bool(TOLD.fullmatch(path))
+        may = name in _CONFIGURATION or is_list or is_ci or bool(CONDA.fullmatch(path))
         return file.kind is FileKind.TEXT and may and (len(file.data) <= SIZE_LIMIT or name in LOCKS)
 
     return {file.path: file.data.decode("utf-8", "replace") for file in files if declares(file)}
@@ -192,19 +183,16 @@ def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
 def _declared(texts: Mapping[str, str], folder: str) -> Declared:
     """Return what the files of a folder declare; `folder` ends with a slash, unless it is the top."""
     found = Declared()
-    readers = {"setup.py": read_setup_py, "setup.cfg": read_setup_cfg, "pyproject.toml": read_pyproject}
-    for name, read in readers.items():
+    for name, read in READERS.items():
         if (text := texts.get(folder + name)) is not None:
             read(text, found)
-    read_hatch(parse_toml(texts.get(f"{folder}hatch.toml", "")), found)
     return found
 
 
 def _members(texts: Mapping[str, str], declared: Declared, projects: set[str], named: set[str]) -> list[str]:
-    """Return the folders of a workspace or monorepo that are projects of their own, those at the top first.
+    """Return the folders of a workspace that are projects of their own, those at the top first.
 
-    Where nothing declares a workspace, those are taken that the lists to be installed name, else all that lie in no
-    other one.
+    Where none is declared, those are taken that the lists to be installed name, else all that lie in no other one.
     """
     below = sorted(projects, key=lambda path: (path.count("/"), path))
     if declared.members:
@@ -220,10 +208,7 @@ def _members(texts: Mapping[str, str], declared: Declared, projects: set[str], n
 
 
 def _nearest(members: list[str], near: Iterable[str], texts: Mapping[str, str]) -> list[str]:
-    """Return the members to be installed: all where they are few, else those that paths lie in, with what these need.
-
-    Few are installed together for whatever issue, so that all issues share one environment.
-    """
+    """Return the members to be installed: all where they are few, else those near the paths, with what they need."""
     if len(members) <= _FEW_MEMBERS:
         return members
     folders = {path: [path[:at] for at, letter in enumerate(f"{path}/") if letter == "/"][::-1] for path in near}
@@ -253,14 +238,22 @@ def _matches(path: str, pattern: str) -> bool:
 
 def _named(sources: Iterable[Listing], texts: Mapping[str, str]) -> set[str]:
     """Return the folders that lists of requirements name, with those that they refer to."""
-    pairs = [pair for source in sources for pair in source.words()]
-    lists, found = [value for option, value in pairs if option == "-r"], set[str]()
-    for path in lists:  # it grows by what they refer to
-        folder, text = posixpath.dirname(path), texts.get(path, "")
-        inner = (posixpath.normpath(posixpath.join(folder, name)) for name in _REFERS.findall(text))
-        lists += [name for name in inner if name in texts and name not in lists]
-        found |= {posixpath.normpath(posixpath.join(folder, name)) for name in _EDITABLE.findall(text)}
+    lists = _referred([value for source in sources for option, value in source.words() if option == "-r"], texts)
+    found = {folder for path in lists for folder in _meant(path, _EDITABLE, texts)}
     return found | {folder.partition("[")[0] for source in sources for folder in source.folders}
+
+
+def _referred(lists: list[str], texts: Mapping[str, str]) -> list[str]:
+    """Return lists of requirements, with those that they refer to."""
+    for path in lists:  # it grows
+        lists += [name for name in _meant(path, _REFERS, texts) if name in texts and name not in lists]
+    return lists
+
+
+def _meant(path: str, pattern: re.Pattern[str], texts: Mapping[str, str]) -> list[str]:
+    """Return the paths in the tree that a list names after an option."""
+    folder = posixpath.dirname(path)
+    return [posixpath.normpath(posixpath.join(folder, name)) for name in pattern.findall(texts.get(path, ""))]
 
 
 def _ways(
@@ -274,18 +267,20 @@ def _ways(
     declared, lists = layout.declared, [tuple(source.arguments) for source in others if source.arguments]
     folders = list(best.folders)
     for member in members:
-        inner = ranked(
-            Layout(_below(layout.texts, member), frozenset(), _declared(layout.texts, f"{member}/"), git=layout.git)
-        )
-        extras = f"[{','.join(inner[0].extras)}]" if inner and inner[0].extras else ""
-        folders.append(f"{member}{extras}")
-        lists += [_moved(tuple(inner[0].arguments), member)] if inner and inner[0].arguments else []
-    kept = [folder for folder in once(folders) if folder.partition("[")[0] not in {"."}]
+        start = f"{member}/"
+        below = {path.removeprefix(start): text for path, text in layout.texts.items() if path.startswith(start)}
+        inner, *_ = [*ranked(Layout(below, frozenset(), _declared(below, ""), git=layout.git)), Listing()]
+        folders.append(f"{member}[{','.join(inner.extras)}]" if inner.extras else member)
+        # Its arguments as they are from the top.
+        places = {"-r": start, "-c": start, "--group": f"{start}pyproject.toml:"}
+        moved = ((option, places.get(option, "") + value) for option, value in inner.words())
+        lists += [tuple(word for pair in moved for word in pair if word)] if inner.arguments else []
+    kept = [folder for folder in once(folders) if folder.partition("[")[0] != "."]
     also = tuple(("-e", f"./{folder}") for folder in kept[:_MOST_MEMBERS])
-    start = () if declared.backend == "mesonpy" else ("-e",)
+    options = () if declared.backend == "mesonpy" else ("-e",)
     more = [name for source in others for name in source.extras]
     asked = (f".[{','.join(once(names))}]" for names in ((*best.extras, *more), best.extras) if names)
-    ways = [*([(*start, text) for text in once(asked)]), (*start, "."), (".",)] if declared.project else []
+    ways = [*((*options, text) for text in once(asked)), (*options, "."), (".",)] if declared.project else []
     return tuple(dict.fromkeys(ways)), also, tuple(dict.fromkeys(lists))
 
 
@@ -296,17 +291,6 @@ def _of_members(texts: Mapping[str, str], members: Iterable[str]) -> list[str]:
     return [text for one in found for text in _required(one) if named(text) not in own]
 
 
-def _below(texts: Mapping[str, str], member: str) -> dict[str, str]:
-    return {path.removeprefix(f"{member}/"): text for path, text in texts.items() if path.startswith(f"{member}/")}
-
-
-def _moved(arguments: tuple[str, ...], member: str) -> tuple[str, ...]:
-    """Return the arguments of a member as they are from the top."""
-    places = {"-r": f"{member}/", "-c": f"{member}/", "--group": f"{member}/pyproject.toml:"}
-    pairs = ((option, places.get(option, "") + value) for option, value in Listing(arguments=list(arguments)).words())
-    return tuple(word for pair in pairs for word in pair if word)
-
-
 def _modules(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[tuple[str, int, str]]:
     """Yield the modules of others that tests import at their top, by how many, with the distributions to bring them."""
     own, found = set[str](), Counter[str]()
@@ -315,7 +299,7 @@ def _modules(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[
             own |= {part.partition(".")[0] for part in file.path.split("/")}
             if _TEST_NAME.search(file.path) and len(file.data) <= SIZE_LIMIT:
                 found.update({name.decode() for name in _IMPORTED.findall(file.data)})
-    said = set(re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.sub(r"[-_.]+", "-", "\n".join(texts.values())).lower()))
+    said = _words(texts.values())
     for name, count in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_MISSED]:
         if name not in own and name not in sys.stdlib_module_names:
             plain = normal(name)
@@ -332,7 +316,12 @@ def _known(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[st
                 modules = {name.decode() for name in _IMPORTED.findall(file.data)}
                 yield from (normal(_KNOWN.get(name, name)) for name in modules)
         lists = (text for path, text in texts.items() if not path.endswith((".yml", ".yaml")))
-        yield from re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.sub(r"[-_.]+", "-", "\n".join(lists)).lower())
+        yield from _words(lists)
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    """Return the words in texts that could be names of packages, in normal form."""
+    return set(re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", normal("\n".join(texts))))
 
 
 def _packages(files: Iterable[SourceFile]) -> Iterator[str]:
@@ -351,23 +340,14 @@ def _with_digest(needs: Needs, files: Iterable[SourceFile], texts: Mapping[str, 
 
     Not the lists of those who only develop, nor which files of tests import what.
     """
-    plan = [
-        needs.ways,
-        needs.members,
-        needs.best,
-        needs.others,
-        needs.locked,
-        [(name, way) for name, _, way in needs.modules],
-    ]
+    wanting = [(name, way) for name, _, way in needs.modules]
+    plan = [needs.ways, needs.members, needs.best, needs.others, needs.locked, wanting]
     total = hashlib.sha256(f"{VERSION} {runner} {json.dumps(plan)} {needs.python}".encode())
     pairs = (pair for listed in (needs.best, *needs.others) for pair in Listing(arguments=list(listed)).words())
     lists = [value for option, value in pairs if option in {"-r", "-c"}]
     lists += [path for path in texts if path.startswith("requirements") and path.endswith(_LISTS)]
-    for path in lists:  # it grows by what they refer to
-        inner = (posixpath.join(posixpath.dirname(path), name) for name in _REFERS.findall(texts.get(path, "")))
-        lists += [name for name in map(posixpath.normpath, inner) if name in texts and name not in lists]
     configuring = {"setup.py", "setup.cfg", "MANIFEST.in"}
-    wanted = {path for path in texts if path.rpartition("/")[2] in configuring} | set(lists)
+    wanted = {path for path in texts if path.rpartition("/")[2] in configuring} | {*_referred(lists, texts)}
     for file in files:
         is_package = file.path.endswith("__init__.py") and file.path.count("/") <= 2
         if file.path in wanted or file.path.endswith(_COMPILED) or is_package:

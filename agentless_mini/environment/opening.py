@@ -1,14 +1,14 @@
 """Chooses where tests run, and makes it ready: Docker (`imaged`), or a virtual environment of this machine.
 
 A virtual environment is built in a box of bubblewrap or Landlock, or without one on the user's word. That box sees what
-every box sees, and beside it: the new environment's folder, which alone it can write; the network of this machine, so
-that it can also reach what listens on this machine; and folders that pip is configured to take packages from. How much
-it writes into its folder is limited for each file, not for all of them.
+every box sees, and beside it the new environment's folder, which alone it can write, folders that pip is configured to
+take packages from, and the proxy. How much it writes is limited for each file, not for all of them.
 """
 
 import asyncio
 import os
 import re
+import stat
 import subprocess
 import sys
 import threading
@@ -19,21 +19,20 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-from agentless_mini.domain import MIB, Environment, Event, PackedTree, Phase, PhaseStarted, Place, Runner, Snapshot
-from agentless_mini.environment.build import (
-    VERSION,
-    Way,
-    build_job,
-    hand_over,
-    identity_of,
-    open_in,
-    overlay_files,
-    probe,
-    seal,
-    tell_building,
-    usable,
+from agentless_mini.domain import (
+    MIB,
+    Environment,
+    Event,
+    Note,
+    PackedTree,
+    Phase,
+    PhaseStarted,
+    Place,
+    Runner,
+    Snapshot,
 )
-from agentless_mini.environment.ecosystems import tools
+from agentless_mini.environment.build import VERSION, Way, build_job, identity_of, open_in, tried, usable
+from agentless_mini.environment.ecosystems import tools, unreadable, without_tests
 from agentless_mini.environment.imaged import base_image, check_docker, open_docker
 from agentless_mini.environment.machine import Interpreter, choose_python, find_index, find_rust
 from agentless_mini.environment.needs import needs_of
@@ -81,11 +80,13 @@ _LARGEST_LIST = 1024 * 1024
 async def foresee(settings: SandboxSettings, snapshot: Snapshot, runner: Runner) -> str:
     """Return in words where tests will run, or why none is run, by a look that starts nothing and takes a moment.
 
-    A registry has a second to tell whether it has the image. Raises `UsageError` as `open_environment`.
+    Raises `UsageError` as `open_environment`.
     """
     kind = _kind(settings)
     if kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
+    if reason := _untested(settings, snapshot, runner):
+        return f"{UNTESTED}, for {reason}"
     if kind is not SandboxKind.AUTO:
         return f"tests run in {_WAYS[kind][0] if kind in _WAYS else 'no sandbox at all'}"
     needs = await asyncio.to_thread(needs_of, snapshot, runner)
@@ -119,6 +120,10 @@ async def open_environment(
     if settings.kind is SandboxKind.NONE:
         return Unavailable("No test is run because of --sandbox none.")
     kind = _kind(settings)
+    if reason := _untested(settings, request.snapshot, request.runner):
+        return Unavailable(f"No test is run, for {reason}.")
+    if problem := unreadable(request.snapshot):
+        watch(Note(f"{problem}: what it says of tests and packages is not known."))
     watch(PhaseStarted(Phase.ENVIRONMENT))
     await asyncio.to_thread(sweep_scratch)
     scratch = Scratch()
@@ -135,12 +140,13 @@ async def open_environment(
 
 
 async def check_environment(snapshot: Snapshot, runner: Runner, settings: SandboxSettings) -> None:
-    """Raise as `open_environment` where the sandbox that was asked for cannot work. Nothing is built or pulled.
+    """Raise as `open_environment` where the sandbox that was asked for cannot work, or the tree fits into no box.
 
-    The tree has to fit into a box. An image that is not here is looked for in its registry. Where the settings leave
-    the choice, nothing is checked.
+    Nothing is built or pulled. Where the settings leave the choice of the sandbox, nothing is checked.
     """
     kind = _kind(settings)
+    if _untested(settings, snapshot, runner):
+        return
     if kind in _WAYS:
         pages = sum(-(-max(file.size, len(file.data)) // _PAGE) for file in snapshot.files)
         if (needed := -(-pages * _PAGE // MIB)) > settings.disk_mib:
@@ -149,6 +155,12 @@ async def check_environment(snapshot: Snapshot, runner: Runner, settings: Sandbo
         await check_docker(settings, needs_of(snapshot, runner))
     elif kind in _WAYS:
         await asyncio.to_thread(_WAYS[kind][1], settings)
+
+
+def _untested(settings: SandboxSettings, snapshot: Snapshot, runner: Runner) -> str:
+    """Return why there are no tests that could run, "" where there may be, or the user says how they run."""
+    is_said = settings.test_command or settings.setup or settings.image
+    return "" if is_said else without_tests(snapshot, runner)
 
 
 def _kind(settings: SandboxSettings) -> SandboxKind:
@@ -198,8 +210,8 @@ async def open_virtual(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> 
     suits, name, moved = None, "virtual environment", ""
     sandbox: LocalSandbox
     if kind is SandboxKind.LOCAL:
-        tried = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
-        bubblewrap = await asyncio.to_thread(lambda: find_bubblewrap(work.settings.bubblewrap, tried=tried))
+        probed = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
+        bubblewrap = await asyncio.to_thread(lambda: find_bubblewrap(work.settings.bubblewrap, tried=probed))
         sandbox = BubblewrapSandbox(bubblewrap, environments, work.packs, boxes)
     elif kind is SandboxKind.LANDLOCK:
         from agentless_mini.sandbox.landlock import TREE, LandlockSandbox, find_landlock, is_open
@@ -216,7 +228,8 @@ async def open_virtual(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> 
         sandbox = UnsafeLocal(environments, work.packs, boxes, scratch.file(""), work.note)
     else:  # never without a box because nobody thought of a kind
         raise ValueError(f"no way to open {kind}")
-    python, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables, suits)
+    wish, variables = work.needs.python, work.request.variables
+    python, notes = await asyncio.to_thread(choose_python, wish, variables, suits, is_bare=work.is_bare)
     seen = tools(work.request.runner, work.request.variables.get("PATH", os.defpath))
     return await open_in(work, _Virtual(name, sandbox, environments, python, moved, seen), notes)
 
@@ -251,14 +264,15 @@ class _Virtual(Way):
         return _is_intact(slot, manifest.behind)
 
     async def make(self, work: Work, slot: Slot) -> Manifest:
-        tell_building(work, f"a {self.name} (Python {'.'.join(map(str, self.python.version))})", slot)
-        await asyncio.to_thread(_make_skeleton, self.python, slot)
+        version = ".".join(map(str, self.python.version))
+        work.tell_building("the environment" if work.is_bare else f"a {self.name} (Python {version})", slot)
+        await asyncio.to_thread(_make_skeleton, self.python, slot, work.is_bare)
         if not work.settings.setup:
             await asyncio.to_thread(_fetch, work, slot)
         pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv, tools=self.tools)
         rust = find_rust(work.request.variables) if work.needs.rust else ()
         readable = (*work.index.folders(), *rust)
-        box = Box(unfinished, (slot.venv,), readable, hear=work.hear, folder=_box(slot))
+        box = Box(unfinished, (slot.venv,), readable, hear=work.hear, folder=slot.box)
         if isinstance(self.sandbox, UnsafeLocal):
             box = replace(box, uid=None)
         _hand_over(slot, box.uid)
@@ -278,14 +292,10 @@ class _Virtual(Way):
         )
         if work.needs.ecosystem:
             manifest.variables = work.needs.ecosystem.variables_in(str(slot.venv))
-        packed = await work.pack(overlay_files(built.overlay, work.request.snapshot, work.request.guarding))
-        lacks = await probe(work, self.sandbox, self.place(slot, manifest, packed), slot, built.log)
-        whole = manifest.model_copy(update={"notes": (*built.notes, *lacks), "lacking": built.lacking + len(lacks)})
-        slot.keep(whole, built.overlay)
-        return whole
+        return await tried(work, self, slot, manifest, built)
 
     def place(self, slot: Slot, manifest: Manifest, tree: Pack) -> Place:
-        imported = imported_folders(slot.venv, _box(slot) / self.moved) if self.moved else ()
+        imported = imported_folders(slot.venv, slot.box / self.moved) if self.moved else ()
         environment = VirtualEnvironment(manifest.identity, slot.venv, imported, self.tools)
         self.environments[manifest.identity] = environment
         return Place(Environment(manifest.identity, environment.python), PackedTree(tree.digest))
@@ -294,34 +304,26 @@ class _Virtual(Way):
 def _fetch(work: Work, slot: Slot) -> None:
     """Install from the index, as this user, what needs no code to be run: wheels, by names and versions that were read.
 
-    They come out of a cache that all environments of this machine share. Nobody writes there but this step, which runs
-    nothing that it fetches and starts the environment's Python only while it is empty. The environment gets copies, for
-    the build that comes next may write whatever it likes into what is there. Where it fails, the build fetches all.
+    They come out of a cache that all environments of this machine share. Only this step writes there, and it runs
+    nothing that it fetches. The environment gets copies, since the build may write to them. Where it fails, the build
+    fetches all.
     """
     needs, cache = work.needs, work.request.cache / "uv"
     if not needs.simple:
         return
     dated = ("--exclude-newer", work.until) if work.until else ()
-    locked = work.scratch.file("locked.txt")
+    locked, bundle = work.scratch.file("locked.txt"), work.scratch.file("certificates.pem")
     locked.write_text("\n".join(() if work.until else needs.locked), "utf-8")
-    options = (
-        *work.index.options(),
-        "--no-config",
-        "--no-progress",
-        "--no-build",
-        "--link-mode=clone",
-        "--index-strategy=unsafe-best-match",
-    )
+    bundle.write_bytes(work.index.certificates)
+    options = ("--no-config", "--no-progress", "--no-build", "--link-mode=clone", "--index-strategy=unsafe-best-match")
     place = ("--cache-dir", cache, "--python", slot.venv / "bin" / "python", "--constraint", locked)
     wanted = (*needs.simple, *filter(None, (needs.module,)))
-    bundle = work.scratch.file("certificates.pem")
-    bundle.write_bytes(work.index.certificates)
     trusted = {"SSL_CERT_FILE": str(bundle)} if work.index.certificates else {}
     variables = {**dict(work.index.variables()), **trusted, "UV_PYTHON_DOWNLOADS": "never", "PATH": os.defpath}
     work.hear("fetching packages")
     with suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(  # noqa: S603 - uv, which comes with amini
-            (find_uv_bin(), "pip", "install", *options, *dated, *place, *wanted),
+            (find_uv_bin(), "pip", "install", *work.index.options(), *options, *dated, *place, *wanted),
             env=variables,
             cwd=work.scratch.file(""),
             capture_output=True,
@@ -331,15 +333,23 @@ def _fetch(work: Work, slot: Slot) -> None:
 
 
 def _hand_over(slot: Slot, uid: int | None) -> None:
-    """Give a user what is in the environment's folder; None is nobody else."""
-    if uid is not None:
-        with boundary({OSError: lambda error: build_failed(str(error), slot)}):
-            hand_over(slot.venv, uid)
+    """Give a user what is in the environment's folder, where no box may be writing; None is nobody else."""
+    if uid is None:
+        return
+    with boundary({OSError: lambda error: build_failed(str(error), slot)}):
+        for _, folders, files, top in os.fwalk(slot.venv):
+            os.chown(top, uid, uid)
+            for name in (*folders, *files):
+                os.chown(name, uid, uid, dir_fd=top, follow_symlinks=False)
 
 
-def _box(slot: Slot) -> Path:
-    """Return where a build has its box on the disk: always at one place, since the project is installed with it."""
-    return slot.venv.parent / "box"
+def seal(folder: Path) -> None:
+    """Take from the programs below a folder, which a box has written, the right to run as their owner."""
+    for _, _, files, top in os.fwalk(folder):
+        for name in files:
+            mode = os.stat(name, dir_fd=top, follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+                os.chmod(name, stat.S_IMODE(mode) & 0o777, dir_fd=top)
 
 
 def imported_folders(environment: Path, tree: Path) -> tuple[str, ...]:
@@ -369,10 +379,17 @@ def _is_intact(slot: Slot, behind: str) -> bool:
     return os.access(python, os.X_OK) and str(python.resolve()) == behind
 
 
-def _make_skeleton(interpreter: Interpreter, slot: Slot) -> None:
-    """Make the folders and links of a virtual environment, in which nothing foreign takes part."""
+def _make_skeleton(interpreter: Interpreter, slot: Slot, is_bare: bool) -> None:
+    """Make the folders and links of a virtual environment, in which nothing foreign takes part.
+
+    A bare one only names the Python by which boxes are run.
+    """
     command = (interpreter.path, "-I", "-m", "venv", "--without-pip", slot.venv)
     try:
+        if is_bare:
+            (slot.venv / "bin").mkdir(parents=True)
+            (slot.venv / "bin" / "python").symlink_to(interpreter.path)
+            return
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SKELETON_SECONDS)  # noqa: S603 - it is a Python of the user's
     except (OSError, subprocess.TimeoutExpired) as error:
         raise build_failed(str(error), slot) from error

@@ -16,7 +16,7 @@ import base64
 import secrets
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -280,8 +280,14 @@ async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @asynccontextmanager
-async def open_proxy(index: Index, hosts: Collection[str], path: Path) -> AsyncIterator[IndexProxy]:
-    """Give a proxy that waits at a path for the listener of one box. Raises `EnvironmentFailed`."""
+async def open_proxy(
+    index: Index, hosts: Collection[str], folder: Path, note: Callable[[str], None]
+) -> AsyncIterator[IndexProxy]:
+    """Give a proxy that waits in a folder for the listener of one box, and `note` in the end what it was kept from.
+
+    Raises `EnvironmentFailed`.
+    """
+    path = folder / f"proxy-{secrets.token_hex(4)}"
     proxy = IndexProxy(index, hosts, path)
     failed = "A build cannot be given a way to the package index"
     with socket.socket(socket.AF_UNIX) as door:
@@ -293,6 +299,8 @@ async def open_proxy(index: Index, hosts: Collection[str], path: Path) -> AsyncI
         answering = asyncio.ensure_future(proxy.answer(door))
         try:
             yield proxy
+            for text in proxy.notes():
+                note(text)
         finally:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)

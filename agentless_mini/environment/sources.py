@@ -1,8 +1,7 @@
 """Which of a project's files say what its tests need, and which of them says it best.
 
-A project names the needs of its tests in up to five places, and merging all of them contradicts itself or brings tools
-that no test needs. So one source is chosen, and the others are only added where they fit to what is installed. The
-order is that of `Rank`. What a source lists is passed to uv as it is; read here is only where the lists stand.
+A project names the needs of its tests in up to five places, and all of them together contradict each other or bring
+tools that no test needs. So one source is chosen by `Rank`, and the others are only added where they fit.
 """
 
 import ast
@@ -188,10 +187,7 @@ def is_for_tests(name: str) -> bool:
 
 
 def ranked(layout: Layout) -> list[Listing]:
-    """Return the sources that say something, the best first.
-
-    One that is near or to develop counts only where there is no better one.
-    """
+    """Return the sources that say something, the best first. From `NEAR` on the best alone count."""
     found = sorted(_sources(layout), key=lambda pair: pair[0])
     best = min((rank for rank, source in found if source), default=Rank.DEV)
     most = best if best >= Rank.NEAR else Rank.CI
@@ -304,7 +300,7 @@ def _lines(
 
 
 def _holds(condition: str, factors: set[str]) -> bool:
-    return all((part[1:] not in factors) if part.startswith("!") else part in factors for part in condition.split("-"))
+    return all((part.lstrip("!") in factors) != part.startswith("!") for part in condition.split("-"))
 
 
 def _dependency(line: str) -> str:
@@ -370,10 +366,7 @@ def _said(node: ast.expr) -> Iterator[str]:
 
 
 def ci_entries(texts: Mapping[str, str]) -> list[str]:
-    """Return the extras, groups and files that workflows and the Makefile install in files that run tests.
-
-    Bare names are left out there, where most of them are tools.
-    """
+    """Return what workflows and the Makefile install that run tests, save bare names: most of them are tools."""
     return _of_steps(_of_ci(texts))
 
 

@@ -5,21 +5,20 @@ What is built is kept in a folder named by what went into it, below the cache's 
 <folder>/environment.json   what was built; written last, so that what has none is half-built
 <folder>/overlay.tar        files that the build brought into the tree
 <folder>/venv/              the virtual environment, where it is one
+<folder>/box/               where its build has its box: always there, since the project is installed with the path
 <folder>/build.log          what the build printed, kept where it failed too
 <folder>.lock               held while one run builds, so that another waits instead of building as well
 
-An old tree seldom says below which versions of its dependencies it works, and one that meets later releases may well
-start and fail in half of its tests. So the packages of its time come first. Those of today stand in where the others
-cannot be had (no uv for this machine, an index that does not say when a package came) or lack more. Both are decided by
-what was built, never by guessing at versions.
+An old tree seldom says below which versions of its dependencies it works, and later ones may fail half of its tests. So
+the packages of its time come first. Those of today stand in where the others cannot be had or lack more, which is
+decided by what was built, never by guessing at versions.
 """
 
 import asyncio
 import fcntl
 import hashlib
-import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -112,8 +111,8 @@ class Manifest(pydantic.BaseModel):
     """What was built: the identity that jobs give it, and how its Python is called and which one is behind it.
 
     `image` is the id of the image and `user` who runs tests in it, where it is one. There the tests' Python may have
-    another name, `program`, than `python`, which runs boxes, and need `variables`. `lacking` counts what tests
-    will miss there, and `tried` is the day for whose trees it was chosen over another, with other packages.
+    another name, `program`, and need `variables`. `lacking` counts what tests will miss, and `tried` is the day for
+    whose trees it was chosen over another, with other packages.
     """
 
     identity: str
@@ -135,7 +134,7 @@ class Slot:
         """Touch nothing yet. `key` is the name of all that the environment is made of."""
         self._folder = folder
         self.key = key
-        self.venv = folder / "venv"
+        self.venv, self.box = folder / "venv", folder / "box"
         self.log = folder / "build.log"
 
     @asynccontextmanager
@@ -218,6 +217,11 @@ class Work:
     packs: dict[str, Pack] = field(default_factory=dict)
     until: str = ""
 
+    @property
+    def is_bare(self) -> bool:
+        """Tell whether nothing is to be installed for a Python, which runs boxes alone."""
+        return not self.needs.of_python and not self.settings.setup
+
     async def pack(self, overlay: tuple[PlacedFile, ...] = ()) -> Pack:
         """Copy the tree, with files that a build brought into it."""
         body = self.scratch.file(f"tree-{len(self.packs)}")
@@ -246,26 +250,19 @@ class Work:
         hosts = (*self.settings.build_hosts, *other, *(CRATES if self.needs.rust else ()))
         hosts += tuple(urlsplit(address).netloc.rpartition("@")[2] for _, address in self.mirrors())
         hosts += _DEBIAN if self.system() else ()
-        return open_told(self.index, hosts, self.scratch, self.note)
+        return open_proxy(self.index, hosts, self.scratch.file(""), self.note)
 
     def note(self, text: str) -> None:
         """Tell people."""
         self.watch(Note(text))
 
+    def tell_building(self, what: str, slot: Slot) -> None:
+        """Tell people that what follows takes a while."""
+        self.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
+
     def hear(self, line: str) -> None:
         """Show people what the preparation is at."""
         self.watch(PhaseSaid(Phase.ENVIRONMENT, line))
-
-
-@asynccontextmanager
-async def open_told(
-    index: Index, hosts: Collection[str], scratch: Scratch, note: Callable[[str], None]
-) -> AsyncIterator[IndexProxy]:
-    """Give the proxy of one build, and `note` in the end what it was kept from. Raises `EnvironmentFailed`."""
-    async with open_proxy(index, hosts, scratch.file(f"proxy-{secrets.token_hex(4)}")) as proxy:
-        yield proxy
-        for text in proxy.notes():
-            note(text)
 
 
 def build_failed(problem: str, slot: Slot) -> BuildFailed:
@@ -305,10 +302,13 @@ async def fitting(
         if then is None:
             raise
         today = then
-    if then is not None and today.lacking >= then.lacking:
-        return dated, _won(slot(dated), then, until)
+    serves, manifest = (work, today) if then is None or today.lacking < then.lacking else (dated, then)
+    manifest = manifest.model_copy(update={"tried": until})
+    slot(serves).keep(manifest, slot(serves).overlay())
+    if serves is dated:
+        return dated, manifest
     slot(dated).clear()
-    return work, _told(_won(slot(work), today, until), until)
+    return work, _told(manifest, until)
 
 
 def last_day(work: Work, today: date) -> str:
@@ -323,15 +323,7 @@ def last_day(work: Work, today: date) -> str:
 
 
 def _has_won(slot: Slot, until: str) -> bool:
-    kept = slot.read()
-    return kept is not None and kept.tried == until
-
-
-def _won(slot: Slot, manifest: Manifest, until: str) -> Manifest:
-    """Keep that this one serves the trees of a day."""
-    won = manifest.model_copy(update={"tried": until})
-    slot.keep(won, slot.overlay())
-    return won
+    return (kept := slot.read()) is not None and kept.tried == until
 
 
 def _told(manifest: Manifest, until: str) -> Manifest:

@@ -39,7 +39,7 @@ from agentless_mini.domain.sampling import canonical_json
 from agentless_mini.environment.activated import ACTIVATE, PLAIN_PATH, Activated, activate, last_line
 from agentless_mini.environment.imaged import network
 from agentless_mini.environment.machine import CERTIFICATES, Index, find_index
-from agentless_mini.environment.work import open_told
+from agentless_mini.environment.proxy import open_proxy
 from agentless_mini.errors import BuildFailed, GradingFailed, printable
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.images import Images, PulledImages
@@ -145,7 +145,7 @@ class _DockerTestbeds:
             index, hosts = find_index(self.settings.variables), self.settings.sandbox.build_hosts
             environment = Environment(base.id, python, BoxUser.ROOT)
             with closing(Scratch()) as scratch:
-                proxy = partial(open_told, index, hosts, scratch, note)
+                proxy = partial(open_proxy, index, hosts, scratch.file(""), note)
                 async with network(self.sandbox, environment, index, proxy, note) as (told, door):
                     result, image = await self.sandbox.build(
                         _installing(told, environment, wanted, place),

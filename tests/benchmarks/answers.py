@@ -31,6 +31,7 @@ from pathlib import Path
 
 from agentless_mini.domain import FileKind, Matching, Patch, Rejected, SourceFile
 from agentless_mini.edits import Tree, changed_files
+from tests.benchmarks import say
 from tests.edits.edit_cases import read, snapshot
 
 Files = Mapping[str, bytes | None]
@@ -123,10 +124,6 @@ def report(all_answers: Sequence[Answer], matching: Matching, in_full: bool) -> 
         if kind == "WRONG" or (in_full and kind == "rejected"):
             say(f"    {answer.name} {kind}: {why}")
     return of_files["WRONG"] + of_others["WRONG"]
-
-
-def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - what a benchmark is for
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ PURE = frozenset(
         "__future__", "abc", "base64", "bisect", "binascii", "cmath", "codecs", "collections", "colorsys", "copy",
         "dataclasses", "decimal", "enum", "fractions", "functools", "heapq", "html", "ipaddress", "itertools", "json",
         "keyword", "math", "numbers", "operator", "posixpath", "re", "statistics", "string", "struct", "textwrap",
-        "types", "typing", "unicodedata", "warnings", "zlib",
+        "types", "typing", "unicodedata", "warnings", "zlib"
     }
 )  # fmt: skip
 NOT_OWN = frozenset({"tests", "test", "testing", "_vendor", "vendor", "_vendored", "vendored", "extern", "external"})

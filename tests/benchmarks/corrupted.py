@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agentless_mini.domain import Matching, Patch
+from tests.benchmarks import say
 from tests.edits.corruptions import Copy, Verdict, copy_of, corrupted, is_true, verdict
 from tests.edits.edit_cases import read
 
@@ -126,10 +127,6 @@ def shown(kind: str, copy: Copy) -> str:
     assert isinstance(outcome, Patch)
     meant = copy.lines[copy.start : copy.stop] if not copy.is_gone else ["(not in the file)"]
     return "\n".join([f"=== {kind}, meant:", *meant, copy.answer, outcome.diff.decode(errors="replace")])
-
-
-def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - what a benchmark is for
 
 
 if __name__ == "__main__":

@@ -70,13 +70,13 @@ def events_of(repo: str, number: int, merge: Commit) -> Iterator[dict[str, Any]]
     opened = {"number": issue, "title": title, "body": merge.message, "user": person, "created_at": _earlier(merge.at)}
     yield {
         "type": "IssuesEvent", "created_at": _earlier(merge.at), "payload": {"action": "opened", "issue": opened},
-        **where,
+        **where
     }  # fmt: skip
     pull = {
         "number": number, "title": title, "body": f"Fixes #{issue}", "user": person, "merged": True,
         "merged_at": merge.at, "merge_commit_sha": merge.id, "commits": 1, "changed_files": 0,
         "head": {"ref": "topic", "sha": merge.parents[-1]},
-        "base": {"ref": "main", "sha": merge.parents[0], "repo": {"name": repo, "fork": False}},
+        "base": {"ref": "main", "sha": merge.parents[0], "repo": {"name": repo, "fork": False}}
     }  # fmt: skip
     payload = {"action": "closed", "number": number, "pull_request": pull}
     yield {"type": "PullRequestEvent", "created_at": merge.at, "payload": payload, **where}

@@ -28,7 +28,7 @@ from agentless_mini.chain.generated_tests import holds_test
 from agentless_mini.chain.session import NoBoxes, run_files
 from agentless_mini.domain import CaseResult, Event, Note, Outcome, Runner, Snapshot
 from agentless_mini.environment.build import PLACE
-from agentless_mini.environment.declared import Declared, read_pyproject, read_setup_cfg, read_setup_py
+from agentless_mini.environment.declared import READERS, Declared
 from agentless_mini.errors import AminiError
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.run import open_boxes
@@ -102,8 +102,7 @@ def ways_of(snapshot: Snapshot, with_baselines: bool) -> Iterator[tuple[str, str
     if not with_baselines:
         return
     declared, held = Declared(), snapshot.by_path()
-    readers = {"setup.py": read_setup_py, "setup.cfg": read_setup_cfg, "pyproject.toml": read_pyproject}
-    for path, read in readers.items():
+    for path, read in READERS.items():
         if path in held:
             read(held[path].data.decode("utf-8", "replace"), declared)
     extras = ",".join(name for name in declared.extras if "test" in name.lower())

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from random import Random
 
+from tests.benchmarks import say
 from tests.evolution.intervals import Estimate, bootstrap_needed, difference, share, standard_error
 from tests.evolution.policy import Policy, falling, mean_level, plain_samples
 from tests.evolution.simulated import Plan, Trial, run_trials
@@ -84,11 +85,6 @@ def main() -> int:
         say(f"DOES NOT HOLD: {failure}")
     say(f"{'failed' if failures else 'all claims hold'}, in {time.monotonic() - began:.0f} s")
     return 1 if failures else 0
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 # --- the double against its own mathematics --------------------------------------------------------------------------

@@ -88,10 +88,7 @@ def _nothing(graph: ImportGraph, touched: Collection[str]) -> dict[str, float]:
 
 
 def selected(
-    snapshot: Snapshot,
-    sources: Sequence[str],
-    issue: Issue,
-    reach: Callable[..., dict[str, float]],
+    snapshot: Snapshot, sources: Sequence[str], issue: Issue, reach: Callable[..., dict[str, float]]
 ) -> tuple[str, ...]:
     """Return the related tests as they come with this use of the import graph."""
     own, related_tests._reach = related_tests._reach, reach

@@ -134,12 +134,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0)
     given = parser.parse_args()
     it = Experiment(given.data, given.work, given.model, SIZES[given.size], given.minutes)
-    whole = {
-        "parents": breed,
-        "lines": rewrite,
-        "score": score,
-        "report": report,
-    }
+    whole = {"parents": breed, "lines": rewrite, "score": score, "report": report}
     for stage in given.stages:
         kind, _, name = stage.partition(":")
         told(f"stage {stage}")

@@ -4,7 +4,6 @@ Each is read twice, as `repair` does with `match = "strict"` (as in training) an
 """
 
 import json
-import math
 import os
 import sys
 from contextlib import AsyncExitStack
@@ -13,7 +12,7 @@ from typing import Any
 
 import platformdirs
 
-from agentless_mini.chain.measures import mean, pass_at_k
+from agentless_mini.chain.measures import pass_at_k
 from agentless_mini.domain import Completion, Finish, Matching, Patch
 from agentless_mini.edits import read_answer
 from agentless_mini.environment.work import Opened
@@ -22,9 +21,8 @@ from agentless_mini.learning.reward import reward as reward_of
 from agentless_mini.learning.rewarding import Measure, open_plain, running_checks
 from agentless_mini.learning.rows import Row
 from agentless_mini.settings.run import SandboxSettings
-from tests.benchmarks.learning_experiment import LINES, Experiment, draws, lines, told
-
-RESAMPLES = 2000
+from tests.benchmarks import bootstrapped
+from tests.benchmarks.learning_experiment import LINES, SEED, Experiment, lines, told
 
 
 def score(it: Experiment) -> None:
@@ -157,8 +155,7 @@ def _first_of_order(group: list[list[float]], count: int) -> float:
 
 
 def _cell(values: list[float]) -> str:
-    middle, dice, size = mean(values), draws(), len(values)
-    if middle is None:
+    if not values:
         return f"{'-':>19}"
-    means = sorted(math.fsum(dice.choices(values, k=size)) / size for _ in range(RESAMPLES))  # bootstrap (Efron 1979)
-    return f"{middle:6.3f} [{means[RESAMPLES // 40]:5.3f} {means[-1 - RESAMPLES // 40]:5.3f}]"
+    middle, low, high = bootstrapped(values, SEED)
+    return f"{middle:6.3f} [{low:5.3f} {high:5.3f}]"

@@ -16,11 +16,9 @@ import tarfile
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel
@@ -29,14 +27,16 @@ from tests.gitrepo import ISOLATED, make_repository
 
 BUGS = Path(__file__).parent / "languages"
 DEBIAN = "http://deb.debian.org/debian/"
-FORBID = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Told(BaseModel):
+    """A part of a file that says what there is; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Offer(Told):
     """A patch of one place, which so many samples propose."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID
 
     path: str
     search: str
@@ -50,36 +50,27 @@ class Offer:
         return f"```\n### {self.path}\n{blocks}```\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Told):
     """A change that makes a fault anew, or takes its test out."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID
 
     path: str
     search: str
     replace: str
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Told):
     """A test that the model writes."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID
 
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bug:
+class Bug(Told):
     """A bug. `files` are put over those of the `package`, whose archive has the digest, `without` some of them.
 
     A package is npm's, or the path of an archive in Debian, after "debian:"; `made` is done to it first. `options` are
     those of `amini repair` that this project needs. `cheats` are put before the file that the right patch changes, to
     make tests pass that fail.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID
 
     name: str
     what: str
@@ -92,14 +83,17 @@ class Bug:
     made: tuple[Made, ...] = ()
     without: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    cheats: Mapping[str, str] = field(default_factory=dict)
+    cheats: Mapping[str, str] = {}
 
     def cheated(self, folder: Path) -> "Bug":
         """Return it with the cheats for wrong patches, each with more votes than the right one."""
         right = next(offer for offer in self.patches if offer.right)
         first = self.tree(folder)[right.path].decode().partition("\n")[0] + "\n"
-        wrong = (Offer(right.path, first, code.rstrip() + "\n" + first, votes=2) for code in self.cheats.values())
-        return replace(self, patches=(right, *wrong))
+        wrong = (
+            Offer(path=right.path, search=first, replace=code.rstrip() + "\n" + first, votes=2)
+            for code in self.cheats.values()
+        )
+        return self.model_copy(update={"patches": (right, *wrong)})
 
     def tree(self, folder: Path) -> dict[str, bytes]:
         """Return the files of the faulty project; `folder` is for the archive of its package."""
@@ -141,9 +135,7 @@ class Bug:
 def load_bugs() -> tuple[Bug, ...]:
     """Return all bugs, by name."""
     files = sorted(BUGS.glob("*.toml"))
-    return tuple(
-        TypeAdapter(Bug).validate_python({"name": path.stem, **tomllib.loads(path.read_text())}) for path in files
-    )
+    return tuple(Bug.model_validate({"name": path.stem, **tomllib.loads(path.read_text())}) for path in files)
 
 
 def try_bug(bug: Bug, folder: Path, *options: str) -> tuple[str, str]:

@@ -24,9 +24,8 @@ import math
 import random
 import re
 import subprocess
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,9 @@ from agentless_mini.chain import trust
 from agentless_mini.chain.measures import mean
 from agentless_mini.chain.rank import Standing, Totals, ordered, poll
 from agentless_mini.domain import Candidate, Method, Patch
+from tests.benchmarks import bootstrapped, say
 
 NOT_CODE = re.compile(r"(^|/)tests?/|(^|/)(test_|conftest|repro)[^/]*$|_test\.py$")
-RESAMPLES = 2000
 BINS = (0.2, 0.4, 0.6, 0.8, 1.0)
 PUBLISHED, SPREAD = (0.0, 0.55, 0.0, 0.0), (math.inf, 0.2, 1.0, 0.2)
 """What is expected of the four numbers before a fit, and how far off it may be: the slope over votes was published."""
@@ -205,14 +204,11 @@ def fitted(known: Sequence[Issue]) -> Numbers:
 
 def told(name: str, values: Sequence[float]) -> str:
     """Return a mean in percent, with the 95 % percentile interval of a bootstrap over issues (Efron 1979)."""
-    dice = random.Random(0)  # noqa: S311 - drawn again alike
-    size = len(values)
-    means = sorted(math.fsum(dice.choices(values, k=size)) / size for _ in range(RESAMPLES))
-    low, high = means[RESAMPLES // 40], means[-1 - RESAMPLES // 40]
-    return f"{name:<28} {100 * (mean(values) or 0):5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    middle, low, high = bootstrapped(values)
+    return f"{name:<28} {100 * middle:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def measured(found: Sequence[Issue], numbers: Numbers, say: Callable[[str], object]) -> None:
+def measured(found: Sequence[Issue], numbers: Numbers) -> None:
     """Print how often each way chooses a right patch, and the calibration of the model."""
     chosen = [by_model(one, numbers) for one in found]
     model = [one.right[normal] for one, (normal, _) in zip(found, chosen, strict=True)]
@@ -237,7 +233,7 @@ def measured(found: Sequence[Issue], numbers: Numbers, say: Callable[[str], obje
             say(f"    {low:.0%} to {high:.0%}: {len(part)} issues, said {expected:.0%}, right {rate:.0%}")
 
 
-def official(clones: Sequence[Clone], say: Callable[[str], object]) -> None:
+def official(clones: Sequence[Clone]) -> None:
     """Print what official tests say of wrong patches, each distinct one once, every issue with the same weight."""
     told: dict[str, dict[str, tuple[int, int, int]]] = defaultdict(dict)
     for clone in clones:
@@ -286,24 +282,20 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--tests", action="store_true")
     given = parser.parse_args()
-
-    def say(line: str) -> None:
-        sys.stdout.write(f"{line}\n")
-
     if given.tests:
-        official([Clone(folder) for folder in given.clones], say)
+        official([Clone(folder) for folder in given.clones])
         return
     every = issues([Clone(folder) for folder in given.clones], given.least, given.seed)
     found = [one for one in every if given.issues == "all" or one.is_django is (given.issues == "django")]
     say(f"shipped: {', '.join(f'{number:.2f}' for number in shipped())}")
-    measured(found, shipped(), say)
+    measured(found, shipped())
     if given.fit:
         numbers = fitted([one for one in every if one not in found] or every)
         say(
             f"\nfitted on the {'other issues' if given.issues != 'all' else 'same issues'}: "
             f"{', '.join(f'{number:.2f}' for number in numbers)}"
         )
-        measured(found, numbers, say)
+        measured(found, numbers)
 
 
 if __name__ == "__main__":

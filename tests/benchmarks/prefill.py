@@ -22,7 +22,6 @@ import os
 import random
 import re
 import sys
-import sysconfig
 import tempfile
 import time
 import uuid
@@ -30,6 +29,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,28 +37,15 @@ from agentless_mini.chain.lexical import survey
 from agentless_mini.chain.repair import repair
 from agentless_mini.chain.session import Session, Subject, together
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import (
-    Completion,
-    Excerpt,
-    FileKind,
-    Issue,
-    Localization,
-    Message,
-    ModelCard,
-    SampleRequest,
-    SamplingParams,
-    ShownFile,
-    Snapshot,
-    SourceFile,
-    Stage,
-)
+from agentless_mini.domain import Excerpt, Issue, Localization, Message, SampleRequest, SamplingParams, ShownFile, Stage
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.model.process import Limits, running
 from agentless_mini.model.vllm import find_gpus, plan_vllm
 from agentless_mini.ports import Sampler
 from agentless_mini.settings.model import EndpointSettings, VllmSettings
 from agentless_mini.settings.run import RepairSettings
-from tests.benchmarks.prefill_rounds import PatchesFirst, ScriptedAnswers, distinct_tokens, draw_rounds
+from tests.benchmarks import library
+from tests.benchmarks.prefill_rounds import Meter, PatchesFirst, ScriptedAnswers, distinct_tokens, draw_rounds
 
 SAMPLES = 32
 ANSWER_TOKENS = 4
@@ -73,25 +60,6 @@ LISTS = (
 COUNTER = re.compile(r'^vllm:prompt_tokens_by_source_total\{[^}]*source="local_compute"[^}]*\} (\S+)', re.MULTILINE)
 
 
-class Meter:
-    """A sampler that remembers the requests that pass through it."""
-
-    def __init__(self, sampler: Sampler) -> None:
-        self._sampler = sampler
-        self.asked: list[SampleRequest] = []
-
-    async def card(self) -> ModelCard:
-        return await self._sampler.card()
-
-    async def count_tokens(self, messages: tuple[Message, ...]) -> int:
-        return await self._sampler.count_tokens(messages)
-
-    async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
-        self.asked.append(request)
-        async for completion in self._sampler.sample(request):
-            yield completion
-
-
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What a way cost: the requests, and the prompt tokens that the server computed itself for them."""
@@ -101,14 +69,6 @@ class Measured:
     seconds: float
 
 
-def library() -> Snapshot:
-    """Return the files of the lists as a repository."""
-    folder = Path(sysconfig.get_path("stdlib"))
-    names = sorted({name for names in LISTS for name in names})
-    files = tuple(SourceFile(name, "100644", FileKind.TEXT, (folder / name).read_bytes()) for name in names)
-    return Snapshot("library", "0" * 40, "0" * 64, files)
-
-
 def fresh_issue() -> Issue:
     """Return an issue whose prompts share nothing but the system message with any that the server has seen."""
     return Issue(f"{uuid.uuid4()}: inserting into a sorted list of colours puts equal ones in the wrong order.")
@@ -116,7 +76,7 @@ def fresh_issue() -> Issue:
 
 async def our_way(sampler: Sampler) -> None:
     """Draw the samples as the product does."""
-    issue, snapshot = fresh_issue(), library()
+    issue, snapshot = fresh_issue(), library(chain(*LISTS))
     session = Session(sampler, load_prompts(None), lambda patch: patch, lambda event: None, "prefill")
     settings = RepairSettings(samples=SAMPLES, max_tokens=ANSWER_TOKENS)
     localization = Localization(LISTS, (1,) * len(LISTS))
@@ -125,7 +85,12 @@ async def our_way(sampler: Sampler) -> None:
 
 async def the_reference_way(sampler: Sampler) -> None:
     """Draw the samples one request each, the files of each in an order of its own."""
-    issue, files, prompts, card = fresh_issue(), library().by_path(), load_prompts(None), await sampler.card()
+    issue, files, prompts, card = (
+        fresh_issue(),
+        library(chain(*LISTS)).by_path(),
+        load_prompts(None),
+        await sampler.card(),
+    )
 
     async def draw(number: int) -> None:
         names = list(LISTS[number % len(LISTS)])
@@ -151,7 +116,7 @@ async def measure(way: Callable[[Sampler], Awaitable[None]], base_url: str) -> M
 
 async def measure_rounds(way: type[ScriptedAnswers], base_url: str, rounds: int, per_round: int) -> Measured:
     """Draw rounds of evolution in a way, and return what the server counted meanwhile."""
-    issue, snapshot = fresh_issue(), library()
+    issue, snapshot = fresh_issue(), library(chain(*LISTS))
     subject, localization = Subject(issue, snapshot, survey(issue, snapshot)), Localization(LISTS, (1,) * len(LISTS))
     async with OpenAISampler(EndpointSettings(base_url=base_url)) as sampler:
         scripted = way(sampler)

@@ -26,8 +26,8 @@ EDIT = "### {}\n<<<<<<< SEARCH\n{}=======\n{}>>>>>>> REPLACE\n"
 NAMES = ("lower", "upper", "first", "wanted", "middle", "place", "colour", "entry", "left", "right", "step", "size")
 
 
-class ScriptedAnswers:
-    """A sampler that has another one draw, and puts a scripted answer in the place of each that it draws."""
+class Meter:
+    """A sampler that has another one draw, and remembers what it was asked."""
 
     def __init__(self, sampler: Sampler) -> None:
         """Ask `sampler`, and keep the requests in `asked`."""
@@ -46,6 +46,15 @@ class ScriptedAnswers:
         """Yield an answer whenever one is there."""
         self.asked.append(request)
         async for completion in self._sampler.sample(request):
+            yield completion
+
+
+class ScriptedAnswers(Meter):
+    """The same, with a scripted answer in the place of each that is drawn."""
+
+    async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
+        """Yield as `Meter`."""
+        async for completion in super().sample(request):
             text = scripted_answer(f"{request.key()} {completion.index}")
             yield replace(completion, text=text, finish=Finish.STOP)
 

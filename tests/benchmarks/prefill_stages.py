@@ -10,29 +10,18 @@ files, but after what is asked.
 
 import asyncio
 import sys
-import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from itertools import chain
 
 from agentless_mini.chain.lexical import survey
 from agentless_mini.chain.repair import repair_requests
 from agentless_mini.chain.reproduce import draft_cases
 from agentless_mini.chain.session import Session, Subject
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import (
-    FileKind,
-    Harness,
-    Issue,
-    Localization,
-    Message,
-    ModelCard,
-    Runner,
-    ShownFile,
-    Snapshot,
-    SourceFile,
-)
+from agentless_mini.domain import Harness, Issue, Localization, Message, ModelCard, Runner, ShownFile
 from agentless_mini.settings.run import RepairSettings, ReproduceSettings
+from tests.benchmarks import library
 from tests.benchmarks.prefill_rounds import distinct_tokens
 from tests.fakes.model import Script, ScriptedSampler, pieces
 
@@ -51,20 +40,11 @@ ISSUE = Issue(
 EXAMPLE = "import argparse\n\n\ndef test_usage():\n    assert argparse.ArgumentParser(prog='p').format_usage()\n" * 20
 
 
-def tree() -> Snapshot:
-    """Return the files of the lists, and a test file, as a repository."""
-    folder = Path(sysconfig.get_path("stdlib"))
-    contents = {name: (folder / name).read_bytes() for names in LISTS for name in names}
-    contents["tests/test_argparse.py"] = EXAMPLE.encode()
-    files = tuple(SourceFile(name, "100644", FileKind.TEXT, data) for name, data in sorted(contents.items()))
-    return Snapshot("library", "0" * 40, "0" * 64, files)
-
-
 async def prompts(window: int, lists: Localization) -> tuple[list[tuple[Message, ...]], tuple[Message, ...]]:
     """Return the prompts of repair for some lists, and that of the test writer."""
     sampler, told = ScriptedSampler(Script.of("nothing"), ModelCard("scripted", window)), list[tuple[ShownFile, ...]]()
     session = Session(sampler, load_prompts(None), lambda patch: patch, lambda event: None, "prefill", told=told.append)
-    snapshot = tree()
+    snapshot = library(chain(*LISTS), **{"tests/test_argparse.py": EXAMPLE.encode()})
     subject = Subject(ISSUE, snapshot, survey(ISSUE, snapshot))
     requests = await repair_requests(subject, lists, session, RepairSettings())
 

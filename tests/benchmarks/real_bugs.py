@@ -29,8 +29,10 @@ from agentless_mini.settings import Config
 from agentless_mini.settings.run import RegressSettings, RepairSettings, ReproduceSettings
 from agentless_mini.testing import harness_of
 from tests.fakes.model import SCRIPTED_CARD, Answer, Rule, Script, ScriptedSampler
-from tests.real_bugs import GOLD, Bug, Checkout, environment, fetch, load_bugs
-from tests.real_bugs import Answer as Offered
+from tests.real_bugs.checkout import GOLD, Checkout, fetch
+from tests.real_bugs.checkout import Answer as Offered
+from tests.real_bugs.recipe import Bug, load_bugs
+from tests.real_bugs.surroundings import environment
 
 WINDOW = 131_072
 SEED = 0

@@ -27,6 +27,7 @@ from typing import Protocol, cast
 from agentless_mini.domain import FileChange, FileKind, Rejected
 from agentless_mini.edits import Tree, changed_files
 from agentless_mini.learning.reward import Oracle, reward
+from tests.benchmarks import say
 from tests.benchmarks.answers import answers as real_answers
 from tests.edits.edit_cases import read
 from tests.learning.reward.answers import WAYS, problem, sources
@@ -208,7 +209,7 @@ CAUSES: tuple[Cause, ...] = (
      _theirs("count of")),
     ("thinking that is empty: theirs rejects the answer; ours reads what follows it", _theirs("Thought is empty")),
     ("a path, fence or marker written otherwise than theirs asks for: theirs finds no edit; ours reads what has one "
-     "reading only", _theirs("No valid search blocks")),
+     "reading only", _theirs("No valid search blocks"))
 )  # fmt: skip
 
 
@@ -245,10 +246,6 @@ def loaded(file: Path) -> Reference:
 def shown(reading: Reading) -> str:
     value = "none" if reading.value is None else f"{reading.value:.4f}"
     return f"{value} ({' '.join(reading.why.split())[:90] or ', '.join(sorted(reading.files)) or 'no file'})"
-
-
-def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - what a benchmark is for
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from agentless_mini.domain import FileChange
 from agentless_mini.learning import matching
 from agentless_mini.learning.reward import Oracle
+from tests.benchmarks import say
 from tests.learning.reward.answers import sources
 
 LINES = 1_500
@@ -114,10 +115,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def others(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted((name, taken) for name, taken in seconds.items() if name != "ours")
-
-
-def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - what a benchmark is for
 
 
 if __name__ == "__main__":

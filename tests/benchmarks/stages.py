@@ -8,7 +8,7 @@ given the tree at the base commit and the issue's text; the true patches are the
 Six repositories were looked at while the stages were made; the other six are reported apart.
 
 A stage is a function from a `Fix` to measures by name: a share in [0, 1], or None where the fix does not count for the
-measure. Each has a file of its own, `stages_<name>.py`, and a line in `STAGES`.
+measure.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -37,12 +37,8 @@ DEVELOPED_ON = frozenset(
     {"django/django", "matplotlib/matplotlib", "mwaskom/seaborn", "pallets/flask", "pydata/xarray"}
     | {"pylint-dev/pylint"}
 )
-STAGES = {
-    "ranking": "tests.benchmarks.stages_ranking",
-    "regression": "tests.benchmarks.stages_regression",
-    "context": "tests.benchmarks.stages_context",
-}
-"""Modules with a function `measure(fix: Fix) -> Measures`."""
+STAGES = ("ranking", "regression", "context", "suspicion")
+"""Functions of `stages_measures`, from a `Fix` to `Measures`."""
 
 Measures = Mapping[str, float | None]
 
@@ -134,11 +130,6 @@ def copied(clone: Path, folder: Path, commit: str) -> Path:
     return folder
 
 
-def fixes(rows: Iterable[Row], clones: Path) -> Iterator[Fix]:
-    """Read the trees one after the other."""
-    return (read_fix(row, clones) for row in rows)
-
-
 def measured(row: Row, clones: Path, stages: Sequence[str]) -> Found:
     """Run the stages on one instance."""
     began = time.process_time()
@@ -146,7 +137,7 @@ def measured(row: Row, clones: Path, stages: Sequence[str]) -> Found:
     seconds = {"tree": time.process_time() - began}
     measures: dict[str, float | None] = {}
     for stage in stages:
-        measure: Callable[[Fix], Measures] = import_module(STAGES[stage]).measure
+        measure: Callable[[Fix], Measures] = getattr(import_module("tests.benchmarks.stages_measures"), stage)
         began = time.process_time()
         measures |= measure(fix)
         seconds[stage] = time.process_time() - began

@@ -11,12 +11,9 @@ that does nothing. Exit code 1 if a sandbox is less than 10 times as fast, or th
 import argparse
 import ast
 import asyncio
-import hashlib
 import re
 import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import venv
@@ -56,9 +53,10 @@ from agentless_mini.sandbox.host import VirtualEnvironment, boxes_here
 from agentless_mini.sandbox.wire import Pack, pack_snapshot
 from agentless_mini.testing import harness_of
 from tests.benchmarks import reference_way
+from tests.real_bugs.index import sdist_files
 from tests.sandbox.image import PACKAGES, image_id
 
-PROJECT, SHA256 = "toolz==0.12.1", "ecca342664893f177a13dac0e6b41cbd8ac25a358e5f215316d43e2100224f4d"
+PROJECT, SHA256 = ("toolz", "0.12.1"), "ecca342664893f177a13dac0e6b41cbd8ac25a358e5f215316d43e2100224f4d"
 PATCHES, TESTS, BAR, IDLE_BOXES, TURN = 20, 15, 10.0, 10, 5
 MODULES = ("toolz/dicttoolz.py", "toolz/functoolz.py", "toolz/itertoolz.py")
 DEFINED = re.compile(r"^def (\w+)\(", re.MULTILINE)
@@ -66,23 +64,10 @@ LIMITS = BoxLimits()
 
 
 def fetched() -> Snapshot:
-    """Fetch the project's source distribution from the package index, and return its tree."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "-d", folder]
-        subprocess.run([*command, PROJECT], check=True)
-        (archive,) = Path(folder).glob("*.tar.gz")
-        if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
-            raise SystemExit(f"{archive.name} is not the file that is expected.")
-        with tarfile.open(archive) as tar:
-            files = sorted((member.name.partition("/")[2], _read(tar, member)) for member in tar if member.isfile())
-    return Snapshot(
-        "toolz", "0" * 40, "0" * 64, tuple(SourceFile(path, "100644", FileKind.TEXT, data) for path, data in files)
-    )
-
-
-def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    return file.read() if file else b""
+    """Return the tree of the project's source distribution."""
+    files = sorted(sdist_files(*PROJECT, SHA256).items())
+    tree = tuple(SourceFile(path, "100644", FileKind.TEXT, data) for path, data in files)
+    return Snapshot("toolz", "0" * 40, "0" * 64, tree)
 
 
 def functions(snapshot: Snapshot) -> tuple[tuple[str, str], ...]:

@@ -22,17 +22,10 @@ from agentless_mini.domain import (
     Runner,
     StepResult,
 )
-from agentless_mini.environment.build import (
-    PLACE,
-    Built,
-    build_job,
-    identity_of,
-    overlay_files,
-    read_build,
-    seal,
-)
+from agentless_mini.environment.build import PLACE, Built, build_job, identity_of, overlay_files, read_build
 from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import Needs, needs_of
+from agentless_mini.environment.opening import seal
 from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox.host import Scratch
@@ -151,8 +144,8 @@ def test_new_files_are_kept_and_those_of_the_tree_win() -> None:
     "name",
     [
         "../out", "/etc/x", "a/../../x", "a//b", "./a", ".git/hooks/x", "A/.GIT/x", "pkg", "link/through", "setup.py/x",
-        f"{PLACE}/x", "",
-    ],
+        f"{PLACE}/x", ""
+    ]
 )  # fmt: skip
 def test_a_path_that_is_not_free_and_clean_is_left_out(name: str) -> None:
     assert [file.path for file in overlay_files(archive(name, "free"), TREE)] == ["free"]

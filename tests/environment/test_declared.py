@@ -22,7 +22,7 @@ dependencies = ["nine"]
     read_pyproject(text, found)
     assert found.groups == {
         "dev": ("ruff", "delta"), "lint": ("ruff", "delta"), "test": ("five==5.1",), "more": ("seven",),
-        "hatch-test": ("nine",),
+        "hatch-test": ("nine",)
     }  # fmt: skip
     assert found.own == {"dev", "lint"}
 

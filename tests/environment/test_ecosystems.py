@@ -1,6 +1,7 @@
 """What the tests of other languages need, read from trees, and real builds of it."""
 
 import asyncio
+import re
 import shutil
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -10,13 +11,16 @@ import pytest
 
 from agentless_mini.chain.execute import execute
 from agentless_mini.chain.session import Boxes, Refused, run_cases
-from agentless_mini.domain import BoxLimits, Candidate, Event, Outcome, Runner
-from agentless_mini.environment.ecosystems import ecosystem_of, tools
-from agentless_mini.environment.opening import open_environment
-from agentless_mini.environment.work import Opened
-from agentless_mini.settings.run import SandboxSettings
+from agentless_mini.domain import BoxLimits, Candidate, Event, Outcome, Runner, Step
+from agentless_mini.environment.ecosystems import ecosystem_of, tools, without_tests
+from agentless_mini.environment.imaged import base_image
+from agentless_mini.environment.needs import needs_of
+from agentless_mini.environment.opening import foresee, open_environment
+from agentless_mini.environment.work import Opened, Unavailable
+from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from agentless_mini.testing import harness_of
-from tests.environment.trees import request, tree
+from tests.environment.trees import opened, request, run_there, sentences, tree
 from tests.testing.boxes import case, patch_of
 
 PASS, FAIL = Outcome.PASS, Outcome.FAIL
@@ -76,6 +80,65 @@ def test_tools_beside_the_system_are_seen(tmp_path: Path) -> None:
     program.chmod(0o755)
     assert tools(Runner.NODE, str(program.parent)) == (tmp_path / "node-20",)
     assert tools(Runner.NODE, str(tmp_path)) == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"package.json": "{}", "app.js": ""}, "no test of node --test, jest, vitest or mocha is found"),
+        ({"package.json": '{"scripts": {', "app.js": ""}, r"package.json cannot be read \(Expecting property name"),
+        ({"package.json": "[]", "app.js": ""}, r"package.json cannot be read \(it is no object"),
+        ({"main.go": "package main\n", "go.mod": "module x\n"}, "no test of go test is found"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["auto", "docker", "local"])
+def test_a_tree_without_python_is_not_given_one(
+    kind: str, files: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot, settings = tree(files), SandboxSettings.model_validate({"kind": kind})
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    events: list[Event] = []
+    place = opened(request(snapshot, tmp_path / "cache"), settings, events)
+    assert isinstance(place, Unavailable)
+    assert re.search(said, place.reason)
+    assert "give --test-cmd" in place.reason
+    assert (events, [*tmp_path.iterdir()]) == ([], [])
+    assert re.search(f"no test is run, for .*{said}", asyncio.run(foresee(settings, snapshot, Runner.PYTEST)))
+
+
+def test_a_tree_of_python_or_of_no_language_may_have_tests_in_python() -> None:
+    for more in ("setup.py", "requirements.txt", "tool.sh"):
+        files = {"package.json": "{}", "app.js": "", more: ""} if more != "tool.sh" else {more: ""}
+        assert without_tests(tree(files), Runner.PYTEST) == ""
+    assert without_tests(tree({"package.json": "{}", "app.js": ""}), Runner.NODE) == ""
+
+
+def test_an_unreadable_package_is_told_where_tests_run_all_the_same(tmp_path: Path) -> None:
+    events: list[Event] = []
+    settings = SandboxSettings.model_validate({"kind": "local", "bubblewrap": "/nowhere/bwrap"})
+    with pytest.raises(EnvironmentFailed):
+        opened(request(tree({"package.json": "{", "app.py": ""}), tmp_path), settings, events)
+    assert sentences(events)[0].startswith("package.json cannot be read (Expecting property name")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("boxes")
+@pytest.mark.parametrize("kind", ["local", "landlock"])
+@pytest.mark.parametrize("file", ["package.json", "Makefile"])
+def test_without_python_in_a_tree_no_virtual_environment_is_made(kind: str, file: str, open_cache: Path) -> None:
+    events: list[Event] = []
+    asked, settings = request(tree({file: "{}"}), open_cache, Runner.COMMAND), SandboxSettings(kind=SandboxKind(kind))
+    result, _ = run_there(asked, settings, Step(("sh", "-c", "ls")), events=events)
+    assert result.steps[0].output.text().split() == [file]
+    assert [text for text in sentences(events) if "Python" in text or "virtual" in text] == []
+    assert not [*open_cache.glob("environments/*/venv/pyvenv.cfg")]
+
+
+def test_an_image_of_python_is_not_pulled_for_another_language() -> None:
+    found = needs_of(tree({"CMakeLists.txt": "", "test_a.c": ""}), Runner.CTEST)
+    with pytest.raises(EnvironmentFailed, match=r"No image .* CMakeLists.txt: name one with --image"):
+        base_image(SandboxSettings(), found)
+    assert base_image(SandboxSettings(base_image="own:1"), found) == "own:1"
 
 
 CART = "exports.total = (prices) => prices.slice(1).reduce((a, b) => a + b, 0);\n"

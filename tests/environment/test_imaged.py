@@ -67,14 +67,7 @@ def test_a_setup_command_and_what_the_image_keeps_of_it(base: str, tmp_path: Pat
     asked = replace(asked, variables={"PIP_INDEX_URL": "https://me:p4ssphr4se@host/simple"})
     code = "print(open('/opt/kept').read(), open('made_here.py').read(), open('module.py').read())"
     result, place = run_there(asked, settings(base_image=base, setup=command), Step(("python", "-c", code)))
-    assert result.steps[0].output.text().split() == [
-        "http://host/simple",
-        "/opt/amini/venv",
-        "41",
-        "VALUE",
-        "=",
-        "41",
-    ]
+    assert result.steps[0].output.text().split() == ["http://host/simple", "/opt/amini/venv", "41", "VALUE", "=", "41"]
     client = connect(1)
     try:
         kept = client.images.get(place.identity)
@@ -123,14 +116,7 @@ def test_a_cancelled_build_leaves_no_container(base: str, tmp_path: Path) -> Non
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            building = asyncio.create_task(
-                open_environment(
-                    asked,
-                    sleeping,
-                    lambda event: None,
-                    stack,
-                )
-            )
+            building = asyncio.create_task(open_environment(asked, sleeping, lambda event: None, stack))
             while not await asyncio.to_thread(containers, os.getpid(), "running"):
                 await asyncio.sleep(0.1)
                 assert not building.done()

@@ -39,7 +39,7 @@ PLAN: dict[str, Any] = {
     "python": "venv/bin/python", "make": "", "fresh": False, "setup": "", "until": "", "options": [], "locked": False,
     "ways": [["-e", "."], ["."]], "best": ["alpha", "beta"], "others": [], "alone": ["own"], "modules": [],
     "variables": [], "module": "", "members": [], "seconds": 600, "version": "99.0.0",
-    "versioned": [], "system": [],
+    "versioned": [], "system": []
 }  # fmt: skip
 GONE = "  cause: Because {} was not found in the package registry and you require {}, we can conclude"
 NO_BUILD = "error: Failed to build `{}`"

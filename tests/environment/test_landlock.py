@@ -9,7 +9,7 @@ from agentless_mini.domain import Event, Runner, Step
 from agentless_mini.environment.opening import imported_folders
 from agentless_mini.environment.work import Opened
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
-from tests.environment.samples import BARE, sample
+from tests.environment.samples import sample
 from tests.environment.trees import opened, request, run_there, sentences, tree
 
 LANDLOCK = SandboxSettings(kind=SandboxKind.LANDLOCK, boxes=1)
@@ -40,31 +40,6 @@ def test_a_project_with_its_code_in_src_is_imported_from_there(open_cache: Path)
     step = Step(("python", "-c", "import thing, os; print(os.path.relpath(thing.__file__))"))
     result, _ = run_there(request(tree(files), open_cache, Runner.UNITTEST), LANDLOCK, step)
     assert result.steps[0].output.text() == "src/thing/__init__.py\n"
-
-
-@pytest.mark.slow
-def test_a_build_sees_and_changes_nothing_of_this_machine(open_cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("hidden")
-    home = Path.home()
-    setup = f"cat {tmp_path}/secret; env; touch {tmp_path}/w {home}/written /usr/written ../../written; echo over; true"
-    settings = LANDLOCK.model_copy(update={"setup": setup})
-    os.environ["AMINI_TEST_UNSEEN"] = "unseen"
-    try:
-        assert isinstance(opened(request(BARE, open_cache, Runner.UNITTEST), settings, []), Opened)
-    finally:
-        del os.environ["AMINI_TEST_UNSEEN"]
-    log = next(open_cache.glob("environments/*/build.log")).read_text()
-    assert "over" in log
-    assert "hidden" not in log
-    assert "unseen" not in log
-    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
-    assert not (home / "written").exists()
-    assert sorted(path.name for path in next(open_cache.glob("environments/*/venv")).parent.iterdir()) == [
-        "build.log",
-        "environment.json",
-        "overlay.tar",
-        "venv",
-    ]
 
 
 def test_what_is_imported_is_read_from_what_an_installation_leaves(tmp_path: Path) -> None:

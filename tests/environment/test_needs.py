@@ -70,7 +70,7 @@ TESTS = BASE + ["pytest"]
 EXTRAS = {"test": TESTS, "docs": ["sphinx"], name(): ["x"]}
 setup(
     name="thing", packages=find_packages(), python_requires=">=3.7", install_requires=BASE + read("more.txt"),
-    tests_require=["mock"], extras_require=EXTRAS, classifiers=["Programming Language :: Python :: 3.8"],
+    tests_require=["mock"], extras_require=EXTRAS, classifiers=["Programming Language :: Python :: 3.8"]
 )
 """
     found = needs(setup__py=text)

@@ -11,7 +11,6 @@ from agentless_mini.environment.opening import check_environment, foresee
 from agentless_mini.environment.work import Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.repository.opening import open_repository
-from agentless_mini.sandbox.landlock import find_landlock
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE
 from tests.environment.trees import opened, request, sentences
@@ -169,13 +168,3 @@ def test_a_tree_that_does_not_fit_is_told_before_anything_is_opened(
     if kind is not SandboxKind.LANDLOCK:
         with pytest.raises(EnvironmentFailed, match=r"No Docker daemon answers|package bubblewrap"):
             asyncio.run(check_environment(snapshot, Runner.PYTEST, settings.model_copy(update={"disk_mib": 19})))
-
-
-def test_without_docker_and_bubblewrap_landlock_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
-    try:
-        find_landlock()
-        expected = "tests run in Landlock"
-    except EnvironmentFailed as error:
-        expected = str(error)
-    assert expected in foreseen(bubblewrap="/bin/false")

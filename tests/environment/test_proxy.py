@@ -71,7 +71,7 @@ async def box(folder: Path, hosts: tuple[str, ...] = (), **settings: str) -> Asy
     named = tuple((name.replace("_", "-"), value) for name, value in settings.items() if not name.endswith("proxy"))
     proxies = tuple((name, value) for name, value in settings.items() if name.endswith("proxy"))
     certificates = (folder / "cert.pem").read_bytes() if (folder / "cert.pem").exists() else b""
-    async with open_proxy(Index(named, proxies, certificates), hosts, folder / "door") as proxy:
+    async with open_proxy(Index(named, proxies, certificates), hosts, folder, lambda text: None) as proxy:
         with socket.create_server(("127.0.0.1", 0)) as port, socket.socket(socket.AF_UNIX) as line:
             line.connect(str(proxy.path))
             socket.send_fds(line, [b"x"], [port.fileno()])
@@ -264,7 +264,7 @@ def test_connections_are_counted_and_end_with_the_build(tmp_path: Path) -> None:
 def test_a_path_that_is_too_long_says_what_to_do(tmp_path: Path) -> None:
     async def test() -> None:
         with pytest.raises(EnvironmentFailed, match="set TMPDIR to a shorter path"):
-            async with open_proxy(Index(), (), tmp_path / ("x" * 120)):
+            async with open_proxy(Index(), (), tmp_path / ("x" * 120), print):
                 pass
 
     run(test)

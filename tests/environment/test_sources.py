@@ -144,7 +144,7 @@ def test_of_workflows_count_extras_groups_and_files_alone() -> None:
         pytest
 """
     assert ci_entries({".github/workflows/tests.yml": workflow}) == [
-        "-e .[test,extra]", "-r requirements/ci.txt", "--group unit", "-E all",
+        "-e .[test,extra]", "-r requirements/ci.txt", "--group unit", "-E all"
     ]  # fmt: skip
     assert ci_entries({".github/workflows/docs.yml": workflow}) == []
 
@@ -218,6 +218,5 @@ def test_conda_names_count_where_they_are_known_to_be_of_python() -> None:
     pip, wheels = ("alpha[x]==2", "-r", "more.txt"), "--only-binary"
     conda = ("numpy==1.26.4.*", wheels, "numpy", "matplotlib>=3", wheels, "matplotlib", "pandas", wheels, "pandas")
     assert found.best == (*pip, *conda)
-    assert found.notes == (
-        "Left out, for no package of Python is known by that name: nodejs (of conda), compilers (of conda).",
-    )
+    told = "Left out, for no package of Python is known by that name: nodejs (of conda), compilers (of conda)."
+    assert found.notes == (told,)

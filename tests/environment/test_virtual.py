@@ -11,7 +11,7 @@ import pytest
 from agentless_mini.domain import Ending, Event, PhaseSaid, PhaseStarted, Runner, Step
 from agentless_mini.environment.machine import find_rust
 from agentless_mini.environment.opening import open_environment
-from agentless_mini.environment.work import Opened
+from agentless_mini.environment.work import EnvironmentRequest, Opened
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE, sample
@@ -124,6 +124,13 @@ def wheel(folder: Path, name: str, version: str) -> None:
         file.writestr(f"{info}/RECORD", "")
 
 
+def offline(files: dict[str, str], folder: Path) -> EnvironmentRequest:
+    """Return a request where the folder's wheels are the only index."""
+    told = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder / "wheels")}
+    asked = request(tree(files), folder / "cache", Runner.UNITTEST)
+    return replace(asked, variables={"PATH": os.environ["PATH"], **told})
+
+
 def test_what_contradicts_the_project_is_left_out_and_changes_nothing(tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
@@ -134,15 +141,8 @@ def test_what_contradicts_the_project_is_left_out_and_changes_nothing(tmp_path: 
         "setup.py": "from setuptools import setup\nsetup(name='thing', install_requires=['alpha>=2'])\n",
         "requirements/tests.txt": "alpha==1\ngamma==1\nbeta\n",
     }
-    asked = request(tree(files), tmp_path / "cache", Runner.UNITTEST)
-    told = {
-        "PATH": os.environ["PATH"],
-        "PIP_CONFIG_FILE": "/dev/null",
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(wheels),
-    }
     step = Step(("python", "-c", "import alpha, beta, gamma; print(alpha.VERSION, beta.VERSION, gamma.VERSION)"))
-    result, place = run_there(replace(asked, variables=told), LOCAL, step)
+    result, place = run_there(offline(files, tmp_path), LOCAL, step)
     assert result.steps[0].output.text().split() == ["2", "1", "1"]
     assert place.notes[-1] == "Could not be installed: alpha."
     assert "Left out, for it does not fit" in next(tmp_path.glob("cache/environments/*/build.log")).read_text()
@@ -164,15 +164,8 @@ def test_no_name_is_installed_that_the_project_did_not_declare_as_a_package(tmp_
         "worker/setup.py": "from setuptools import setup\nsetup(name='thing')\n",
         "tests/test_a.py": "import yaml\nimport helper\nimport pytest_mock\n",
     }
-    asked = request(tree(files), tmp_path / "cache", Runner.UNITTEST)
-    told = {
-        "PATH": os.environ["PATH"],
-        "PIP_CONFIG_FILE": "/dev/null",
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(wheels),
-    }
     code = "from importlib.metadata import distributions as d; print(*sorted(one.name for one in d()))"
-    result, place = run_there(replace(asked, variables=told), LOCAL, Step(("python", "-c", code)))
+    result, place = run_there(offline(files, tmp_path), LOCAL, Step(("python", "-c", code)))
     assert result.steps[0].output.text().split() == ["alpha"]
     assert "1 test file cannot be imported: no yaml." in place.notes
 
@@ -259,22 +252,30 @@ def test_a_half_built_environment_is_built_anew(tmp_path: Path) -> None:
     assert not (folder / "venv/stale").exists()
 
 
-def test_a_build_sees_and_changes_nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = tmp_path / "secret"
+@pytest.mark.parametrize("kind", ["local", "landlock"])
+def test_a_build_sees_and_changes_nothing_of_this_machine(
+    kind: str, open_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, home = tmp_path / "secret", Path.home()
     secret.write_text("hidden")
-    home = Path.home()
-    setup = with_setup(
+    command = (
         f"cat {secret}; ls {home}/.ssh {home}/.bashrc; env; ls {tmp_path}; touch {tmp_path}/written {home}/written "
-        "/usr/written /etc/written ../written; echo over; true"
+        "/usr/written /etc/written ../written ../../written; echo over; true"
     )
+    setup = with_setup(command).model_copy(update={"kind": SandboxKind(kind)})
     monkeypatch.setenv("AMINI_TEST", "unseen")
-    assert isinstance(opened(request(BARE, tmp_path / "cache", Runner.UNITTEST), setup, []), Opened)
-    log = next(tmp_path.glob("cache/environments/*/build.log")).read_text()
-    assert "over" in log
-    assert "hidden" not in log
-    assert "unseen" not in log
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "secret"]
+    events: list[Event] = []
+    assert isinstance(opened(request(BARE, open_cache, Runner.UNITTEST), setup, events), Opened)
+    assert sentences(events)[0].startswith("Building a virtual environment")
+    log = next(open_cache.glob("environments/*/build.log"))
+    said = log.read_text()
+    assert "over" in said
+    assert "hidden" not in said
+    assert "unseen" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
     assert not (home / "written").exists()
+    kept = sorted(path.name for path in log.parent.iterdir())
+    assert [name for name in kept if name != "box"] == ["build.log", "environment.json", "overlay.tar", "venv"]
 
 
 @pytest.mark.thorough

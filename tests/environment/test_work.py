@@ -1,4 +1,4 @@
-"""What people see while an environment is built, and which of two serves an old tree."""
+"""Which of two environments serves an old tree."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import Event, Note, Phase, PhaseSaid, Runner
-from agentless_mini.environment.build import tell_building
+from agentless_mini.domain import Event, Runner
 from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import needs_of
 from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work, build_failed, fitting, last_day
@@ -17,21 +16,6 @@ from agentless_mini.sandbox.host import Scratch
 from agentless_mini.settings.run import SandboxSettings
 from tests.environment.samples import BARE
 from tests.environment.trees import nothing_held, sentences
-
-
-def test_a_build_is_told_with_its_log_and_what_it_says(tmp_path: Path) -> None:
-    events: list[Event] = []
-    asked = EnvironmentRequest(BARE, nothing_held, tmp_path, {}, Runner.UNITTEST)
-    scratch = Scratch()
-    work = Work(asked, SandboxSettings(), events.append, needs_of(BARE, Runner.UNITTEST), Index(), scratch)
-    tell_building(work, "a house", work.slot("key"))
-    work.hear("Laying bricks")
-    scratch.close()
-    first, *rest = events
-    assert isinstance(first, Note)
-    assert first.text.startswith("Building a house for the tests, once for these dependencies (log: ")
-    assert rest == [PhaseSaid(Phase.ENVIRONMENT, "Laying bricks")]
-
 
 DAY = "2020-05-04"
 

@@ -52,12 +52,15 @@ def opened(
     return asyncio.run(run())
 
 
-def run_there(asked: EnvironmentRequest, settings: SandboxSettings, *steps: Step) -> tuple[JobResult, Opened]:
+def run_there(
+    asked: EnvironmentRequest, settings: SandboxSettings, *steps: Step, events: list[Event] | None = None
+) -> tuple[JobResult, Opened]:
     """Open a place and run steps in a box of it."""
+    heard = [] if events is None else events
 
     async def run() -> tuple[JobResult, Opened]:
         async with AsyncExitStack() as stack:
-            place = await open_environment(asked, settings, list[Event]().append, stack)
+            place = await open_environment(asked, settings, heard.append, stack)
             assert isinstance(place, Opened), place
             job = Job(place.place.environment, place.place.tree, (), steps, place.limits)
             return await place.sandbox.run(job), place

@@ -7,7 +7,7 @@ import pytest
 from unidiff.patch import PatchSet
 
 from tests.benchmarks.stages import measured, read_rows, table
-from tests.benchmarks.stages_context import changed_lines, lines_around
+from tests.benchmarks.stages_measures import changed_lines, lines_around
 from tests.gitrepo import commit_all, git, make_repository, write_files
 
 PATCH = "--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-{1}\n+{2}\n"
@@ -37,6 +37,7 @@ def test_the_files_of_the_fix_are_looked_for_in_the_ranking(tmp_path: Path) -> N
     shown = measured(one, tmp_path / "clones", ["context"]).measures
     assert shown == dict.fromkeys(shown, 1.0)
     assert len(shown) == 10
+    assert measured(one, tmp_path / "clones", ["suspicion"]).measures == {"suspicious": 0.0}
 
 
 ADDING = "--- a/m.py\n+++ b/m.py\n@@ -3,5 +3,6 @@\n c\n-d\n+D\n e\n+new\n f\n g\n"

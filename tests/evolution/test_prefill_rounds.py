@@ -1,16 +1,19 @@
 """What the prefill benchmark measures with rounds: scripted patches, prompts that share their beginning, and a trie."""
 
+from itertools import chain
+
 from agentless_mini.chain.lexical import survey
 from agentless_mini.chain.session import Subject
 from agentless_mini.domain import Localization, ModelCard, Stage
-from tests.benchmarks.prefill import LISTS, fresh_issue, library
+from tests.benchmarks import library
+from tests.benchmarks.prefill import LISTS, fresh_issue
 from tests.benchmarks.prefill_rounds import PatchesFirst, ScriptedAnswers, distinct_tokens, draw_rounds
 from tests.chain.workbench import run
 from tests.fakes.model import Script, ScriptedSampler
 
 
 def drawn(way: type[ScriptedAnswers]) -> ScriptedAnswers:
-    issue, snapshot = fresh_issue(), library()
+    issue, snapshot = fresh_issue(), library(chain(*LISTS))
     sampler = way(ScriptedSampler(Script.of("nothing"), ModelCard("scripted", 65_536)))
     localization = Localization(LISTS, (1,) * len(LISTS))
     run(draw_rounds(sampler, Subject(issue, snapshot, survey(issue, snapshot)), localization, (3, 5, 4)))

@@ -12,23 +12,3 @@ difference of two releases are the fix, and which others make wrong patches; the
 
 It does not choose: that is the code under test.
 """
-
-from tests.real_bugs.checkout import GOLD, Answer, Checkout, fetch
-from tests.real_bugs.index import CACHE, IndexUnreachable
-from tests.real_bugs.recipe import Bug, GeneratedTest, Quality, WrongKind, load_bugs
-from tests.real_bugs.surroundings import environment
-
-__all__ = [
-    "CACHE",
-    "GOLD",
-    "Answer",
-    "Bug",
-    "Checkout",
-    "GeneratedTest",
-    "IndexUnreachable",
-    "Quality",
-    "WrongKind",
-    "environment",
-    "fetch",
-    "load_bugs",
-]

@@ -43,33 +43,20 @@ def sdist_files(project: str, version: str, sha256: str, cache: Path = CACHE) ->
     """
     archive = cache / "sdists" / f"{sha256}.tar.gz"
     if not archive.is_file():
-        _keep(_fetched(project, version, sha256), archive)
-    return _unpacked(_checked(archive.read_bytes(), project, version, sha256))
-
-
-def _unpacked(data: bytes) -> Mapping[str, bytes]:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=archive.parent, delete=False) as file:
+            file.write(_fetched(project, version, sha256))
+        Path(file.name).replace(archive)
+    data = _checked(archive.read_bytes(), project, version, sha256)
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
-        members = [(tarfile.data_filter(member, "."), member) for member in tar if member.isreg()]
-        return {safe.name.partition("/")[2]: _bytes(tar, member) for safe, member in members}
-
-
-def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    assert file is not None, "a regular file has contents"
-    return file.read()
+        held = ((tarfile.data_filter(member, "."), tar.extractfile(member)) for member in tar if member.isreg())
+        return {safe.name.partition("/")[2]: file.read() for safe, file in held if file}
 
 
 def _checked(data: bytes, project: str, version: str, sha256: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise WrongContents(f"the sdist of {project} {version} is not the one that is expected")
     return data
-
-
-def _keep(data: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(path)
 
 
 def _fetched(project: str, version: str, sha256: str) -> bytes:

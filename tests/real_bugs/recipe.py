@@ -3,14 +3,11 @@
 import enum
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 RECIPES = Path(__file__).parent / "recipes"
-FORBID = ConfigDict(extra="forbid")
 
 Places = Mapping[str, tuple[int, ...]]
 """Path -> where the faulty release's file differs from another's: the first line of each place there, from 1."""
@@ -34,15 +31,18 @@ class Quality(enum.StrEnum):
     MISTAKEN = "mistaken"  # fails both times: it expects what the fix does not do
 
 
-@dataclass(frozen=True, slots=True)
-class Wrong:
+class Told(BaseModel):
+    """A part of a file that says what there is; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Wrong(Told):
     """One wrong patch, by one of the ways below; `release` is the fixed one unless it says otherwise.
 
     `places`: these differences from `release`. `without`: the fix less these of its new lines, counted from 1 through
     all of its places. `mutant`: the fix changed as `mutants.mutants` numbers it, from 0.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID
 
     kind: WrongKind
     release: str = ""
@@ -51,18 +51,14 @@ class Wrong:
     mutant: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GeneratedTest:
+class GeneratedTest(Told):
     """The source of a test file as a model would write it, and what it is worth."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID
 
     quality: Quality
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bug:
+class Bug(Told):
     """A recipe. `spoilt` are further wrong patches, that break no more of the project's tests than the fix does.
 
     `before` is the faulty release and `after` the fixed one, `sha256` has the sdist of each release.
@@ -70,8 +66,6 @@ class Bug:
     `tests` are pytest's node ids, in files of the fixed release. `source` is the folder to import the project from, and
     `requires` what its tests need besides, as pip reads it.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID
 
     name: str
     project: str
@@ -109,4 +103,4 @@ def load_bugs() -> tuple[Bug, ...]:
 
 def _load(path: Path) -> Bug:
     told = tomllib.loads(path.read_text(encoding="utf-8"))
-    return TypeAdapter(Bug).validate_python({"name": path.stem, **told})
+    return Bug.model_validate({"name": path.stem, **told})

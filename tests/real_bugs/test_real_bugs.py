@@ -12,18 +12,10 @@ from agentless_mini.repository.opening import open_repository
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
 from agentless_mini.sandbox.host import VirtualEnvironment
 from tests.benchmarks.real_bugs import try_bug
-from tests.real_bugs import (
-    GOLD,
-    Answer,
-    Bug,
-    Checkout,
-    IndexUnreachable,
-    Quality,
-    WrongKind,
-    environment,
-    fetch,
-    load_bugs,
-)
+from tests.real_bugs.checkout import GOLD, Answer, Checkout, fetch
+from tests.real_bugs.index import IndexUnreachable
+from tests.real_bugs.recipe import Bug, Quality, WrongKind, load_bugs
+from tests.real_bugs.surroundings import environment
 from tests.real_bugs.trials import Outcome, Place, Trial, outcomes
 
 BUGS = load_bugs()
