@@ -59,7 +59,6 @@ class Fault(BaseModel):
     """The message of refusals and of STREAM_ERROR, where it is not the usual one."""
 
     def hits(self, path: str, number: int) -> bool:
-        """Return whether request `number` (from 0) to `path` is to fail."""
         return path == self.path and self.first <= number < self.first + self.times
 
 
@@ -137,7 +136,6 @@ def frames(events: Iterator[StreamEvent], fault: Fault | None) -> Iterator[Frame
 
 
 def spoiled_body(body: bytes, fault: Fault | None) -> bytes:
-    """Return the bytes of an answer in one piece as the fault leaves them."""
     if fault is not None and fault.kind is FaultKind.GARBAGE:
         return GARBAGE
     if fault is not None and fault.kind is FaultKind.INVALID_JSON:

@@ -93,7 +93,6 @@ class ChatRequest(BaseModel):
         return self.max_completion_tokens or self.max_tokens
 
     def contents(self) -> tuple[str, ...]:
-        """Return what the messages say."""
         return tuple(message.content for message in self.messages)
 
     def digest(self) -> str:
@@ -145,30 +144,24 @@ class Reply:
         }
 
     def tells_at_end(self) -> bool:
-        """Return whether a stream of it ends with usage."""
         return self.model.tells_usage and self.request.stream_options.include_usage
 
     def total(self) -> int:
-        """Return the tokens of all answers."""
         return sum(answer.tokens() for answer in self.answers)
 
     def fewer(self, choices: int) -> "Reply":
-        """Return the reply of a server that ignores `n`: the first so many choices."""
         return replace(self, answers=self.answers[:choices], samples=self.samples[:choices])
 
 
 def health_body(_: ServedModel) -> Json:
-    """Return the body of GET /health."""
     return {"status": "ok"}
 
 
 def version_body(_: ServedModel) -> Json:
-    """Return the body of vLLM's GET /version."""
     return {"version": "0.0.0+scripted"}
 
 
 def models_body(model: ServedModel) -> Json:
-    """Return the body of GET /v1/models."""
     entry: Json = {"id": model.name, "object": "model", "created": 0}
     if model.dialect is Dialect.VLLM:
         entry |= {"owned_by": "vllm", "root": model.name, "parent": None, "max_model_len": model.context_window}
@@ -178,7 +171,6 @@ def models_body(model: ServedModel) -> Json:
 
 
 def props_body(model: ServedModel) -> Json:
-    """Return the body of llama.cpp's GET /props; the context is that of one slot."""
     settings = {"n_ctx": model.context_window}
     return {"default_generation_settings": settings, "total_slots": model.slots, "build_info": "b0-scripted"}
 
@@ -212,7 +204,6 @@ def _apply_template(model: ServedModel, messages: tuple[WireMessage, ...]) -> No
 
 
 def completion_body(reply: Reply) -> Json:
-    """Return the body of an answer in one piece."""
     choices = [
         {
             "index": number,
@@ -289,12 +280,10 @@ def _envelope(reply: Reply, kind: str) -> Json:
 
 
 def error_body(status: int, message: str) -> Json:
-    """Return an error as vLLM words it."""
     return {"error": {"message": message, "type": "scripted", "param": None, "code": status}}
 
 
 def refused_body(part: Part) -> Json:
-    """Return the error with which a part of a request is refused."""
     unsupported = f"Unsupported parameter: '{part.value}' is not supported with this model."
     said = {
         Part.SYSTEM: "System role not supported",
@@ -307,7 +296,6 @@ def refused_body(part: Part) -> Json:
 
 
 def _has(request: ChatRequest, part: Part) -> bool:
-    """Return whether a request has a part that may be refused."""
     if part is Part.SYSTEM:
         return any(message.role == "system" for message in request.messages)
     if part is Part.TOP_P and request.temperature is None:
@@ -367,7 +355,6 @@ def _classify_row(index: int, score: float) -> Json:
 
 
 def _pooling_row(index: int, score: float) -> Json:
-    """Return a row of numbers for each token, of which the last counts."""
     return {"index": index, "object": "pooling", "data": [[0.0], [score]]}
 
 

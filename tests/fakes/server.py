@@ -68,11 +68,9 @@ class Handler(BaseHTTPRequestHandler):
     server: PlayServer
 
     def do_GET(self) -> None:
-        """Answer what a client asks about the server."""
         self._answer(b"")
 
     def do_POST(self) -> None:
-        """Answer what a client sends."""
         self._answer(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
 
     def log_message(self, format: str, *args: object) -> None:
@@ -108,7 +106,6 @@ class Handler(BaseHTTPRequestHandler):
         return str(self.headers.get("X-Amini-Stage", ""))
 
     def _meet(self, body: bytes, fault: Fault | None, number: int) -> None:
-        """Answer a request as its fault leaves it."""
         if fault is not None and fault.kind is FaultKind.CLOSED:
             raise Hangup
         if fault is not None and fault.kind is FaultKind.SLOW:
@@ -218,18 +215,15 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        """Return the base URL that a client is given."""
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
     def __enter__(self) -> Self:
-        """Start to answer."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop: nothing listens any more, and open connections are cut."""
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
@@ -246,18 +240,15 @@ class _Http(PlayServer):
         super().__init__(address, Handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Remember a connection."""
         connection, address = super().get_request()
         self._open.add(connection)
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - the base class's signature
-        """Forget a connection that is over."""
         self._open.discard(request)
         super().shutdown_request(request)
 
     def cut_connections(self) -> None:
-        """End the connections that clients keep open."""
         for connection in tuple(self._open):
             with suppress(OSError):  # it ended by itself meanwhile
                 connection.shutdown(socket.SHUT_RDWR)

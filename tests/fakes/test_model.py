@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from agentless_mini.domain import Completion, Finish, Stage
 from agentless_mini.errors import ServerFailed
@@ -18,7 +17,6 @@ from tests.fakes.model import (
     Outage,
     Rule,
     ScoreOutage,
-    ScoreRule,
     Script,
     ScriptedSampler,
     ScriptedScorer,
@@ -57,29 +55,11 @@ def test_the_first_rule_that_fits_answers() -> None:
     assert run(collect(ScriptedSampler(script), localize))[0].text == "files"
 
 
-def test_a_prompt_without_a_rule_is_an_error() -> None:
-    with pytest.raises(ServerFailed, match="no rule for this repair prompt"):
-        draw(Script(rules=(Rule(contains="other", answers=(Answer(text="x"),)),)))
-
-
-def test_requests_are_remembered() -> None:
-    sampler = ScriptedSampler(Script.of("x"))
-    request = ask("prompt", (3,))
-    run(collect(sampler, request))
-    assert sampler.requests == [request]
-
-
 def test_an_answer_longer_than_the_limit_is_cut_and_reasoning_counts_first() -> None:
     answer = Answer(text="one two three", reasoning="let me think")
     assert answer.cut(6) == answer
     assert answer.cut(4) == Answer(text="one", reasoning="let me think", finish=Finish.LENGTH)
     assert answer.cut(2) == Answer(text="", reasoning="let me", finish=Finish.LENGTH)
-
-
-def test_an_outage_may_come_after_the_last_sample() -> None:
-    sampler = ScriptedSampler(Script.of("x"), outages=(Outage(call=0, after=2, error=ServerFailed("down")),))
-    completions, error = run(until_error(sampler, ask("p", (0, 1))))
-    assert (len(completions), str(error)) == (2, "down")
 
 
 def test_an_outage_comes_after_the_samples_before_it() -> None:
@@ -112,11 +92,6 @@ class TestScorerContract(ScorerContract):
         yield ScriptedScorer(*RULES)
 
 
-def test_an_answer_without_a_rule_is_an_error() -> None:
-    with pytest.raises(ServerFailed, match="no score for this answer"):
-        run(ScriptedScorer(RULES[0]).scores(ScorerContract().ask("bad")))
-
-
 def test_an_outage_happens_once_where_it_is_planned_and_requests_are_remembered() -> None:
     scorer = ScriptedScorer(*RULES, outages=(ScoreOutage(1, ServerFailed("It fails: wait.")),))
     request = ScorerContract().ask("good")
@@ -125,12 +100,3 @@ def test_an_outage_happens_once_where_it_is_planned_and_requests_are_remembered(
         run(scorer.scores(request))
     assert run(scorer.scores(request)) == (2.5,)
     assert scorer.requests == [request] * 3
-
-
-def test_a_script_scores_by_the_first_rule_that_fits() -> None:
-    assert Script(rules=(), scores=RULES).score("another prompt", "answer") == 7.0
-
-
-def test_a_score_that_is_not_finite_is_no_rule() -> None:
-    with pytest.raises(ValidationError):
-        ScoreRule(score=float("nan"))

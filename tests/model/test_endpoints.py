@@ -9,16 +9,16 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from agentless_mini.domain import Decoding, Message, ModelCard, Role
+from agentless_mini.domain import Message, ModelCard, Role
 from agentless_mini.errors import ModelError, ModelUnknown, ServerFailed
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.settings.model import EndpointSettings
-from tests.fakes.faults import CHAT, Fault, FaultKind
+from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.model import count_pieces
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer
 from tests.model.contract import run
-from tests.model.served import Clock, card, draw, served, using
+from tests.model.served import Clock, card, served, using
 
 
 def test_the_card_is_learned_from_vllm() -> None:
@@ -58,11 +58,6 @@ def test_the_server_is_asked_once_for_its_card() -> None:
     with ScriptedServer(served()) as server:
         using(server, thrice)
         assert [seen.path for seen in server.log.requests].count("/v1/models") == 1
-
-
-def test_the_way_of_decoding_is_that_of_the_settings() -> None:
-    with ScriptedServer(served()) as server:
-        assert card(server, decoding=Decoding.GRAMMAR).decoding is Decoding.GRAMMAR
 
 
 def test_a_server_that_loads_its_model_is_waited_for() -> None:
@@ -105,12 +100,6 @@ def test_an_estimate_counts_digits_marks_line_ends_and_bytes(text: str, at_least
     with ScriptedServer(served(Dialect.PLAIN)) as server:
         empty = count(server, "", context_window=4096)
         assert count(server, text, context_window=4096) - empty == at_least
-
-
-def test_the_paths_that_faults_count_are_those_that_are_asked() -> None:
-    with ScriptedServer(served()) as server:
-        draw(server)
-        assert [seen.path for seen in server.log.requests] == ["/v1/models", "/tokenize", "/version", CHAT]
 
 
 # --- servers that answer with these pages and no others ------------------------------------------------------------

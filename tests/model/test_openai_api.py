@@ -19,7 +19,7 @@ from agentless_mini.model.grammar import edit_grammar
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
 from agentless_mini.settings.model import EndpointSettings
-from tests.fakes.model import Answer, Rule, Script, count_pieces
+from tests.fakes.model import Answer, Script, count_pieces
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer
 from tests.model.contract import SamplerContract, ask, collect, run
@@ -156,12 +156,6 @@ def test_usage_adds_up_to_what_the_server_computed(dialect: Dialect, interval: i
     ]
 
 
-def test_tokens_that_the_server_had_cached_are_booked() -> None:
-    with ScriptedServer(served()) as server:
-        cached = [sum(completion.usage.cached_tokens or 0 for completion in draw(server)) for _ in range(2)]
-    assert cached == [0, count_pieces(["prompt"]) - 1]
-
-
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_reasoning_is_kept_apart_from_the_answer(dialect: Dialect) -> None:
     script = Script.of("x").model_copy(
@@ -210,13 +204,6 @@ async def streamed(url: str) -> None:
 def test_an_answer_in_one_piece_that_stays_away_is_an_error(closes: bool, said: str) -> None:
     with answering(b"{", missing=9, pause=0.0 if closes else 1.0) as url, pytest.raises(ServerFailed, match=said):
         run(streamed(url))
-
-
-def test_a_withheld_answer_is_a_result() -> None:
-    script = Script(rules=(Rule(answers=(Answer(finish=Finish.FILTER),)),))
-    with ScriptedServer(served(script=script)) as server:
-        (completion,) = draw(server, (0,))
-    assert completion.finish is Finish.FILTER
 
 
 def test_each_sample_is_yielded_when_it_is_finished_not_when_all_are() -> None:

@@ -121,15 +121,6 @@ def test_a_server_that_does_not_want_to_stop_is_killed_after_the_grace(tmp_path:
     assert alive(numbers(pids, 3)) == ()
 
 
-def test_a_number_that_is_used_again_is_not_stopped(tmp_path: Path, pids: Path) -> None:
-    server = asyncio.run(start(plan_of(pids), tmp_path / "log", LIMITS, quiet))
-    older = replace(server, process=replace(server.process, birth="another time"))
-    stop(older, LIMITS)
-    assert asyncio.run(is_healthy(server))
-    assert not asyncio.run(is_healthy(older))
-    stop(server, LIMITS)
-
-
 def test_a_crash_is_told_in_one_sentence_with_the_line_and_the_log(tmp_path: Path, pids: Path) -> None:
     line = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
     plan = plan_of(pids, f"--say={line}", "--say=RuntimeError: see root cause above", "--crash", "--children=2")

@@ -8,7 +8,6 @@ from tests.model.contract import run
 from tests.model.scored import answering, asking, opened, score
 
 FIELDS = {ScoreRoute.SCORE: "score", ScoreRoute.CLASSIFY: "probs", ScoreRoute.POOLING: "data"}
-VALUES = ["NaN", "[NaN]", "Infinity", "[-Infinity]", '"1.0"', '["1.0"]', "[[[1.0]]]", "null", "[1.0, 2.0, 3.0]", "{}"]
 PAGES = {
     "wrong count": '{"data": [{"index": 0, "%s": [1.0]}, {"index": 1, "%s": [1.0]}, {"index": 2, "%s": [1.0]}]}',
     "no rows": '{"data": []}',
@@ -26,14 +25,6 @@ def refused(page: str, route: ScoreRoute) -> AminiError:
     with answering(page.encode()) as url, pytest.raises(ServerFailed) as raised:
         score(url, asking(route, "answer"))
     return raised.value
-
-
-@pytest.mark.parametrize("route", list(ScoreRoute))
-@pytest.mark.parametrize("value", VALUES)
-def test_what_is_no_score_is_refused(route: ScoreRoute, value: str) -> None:
-    error = refused(f'{{"data": [{{"index": 0, "{FIELDS[route]}": {value}}}]}}', route)
-    assert f"answers /{route} with" in str(error)
-    assert "check scorer.route, scorer.label" in str(error)
 
 
 @pytest.mark.parametrize("route", list(ScoreRoute))

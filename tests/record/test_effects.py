@@ -59,13 +59,6 @@ def test_a_sample_of_a_request_that_was_never_put_is_refused(store: Store) -> No
         store.put_sample("no such key", request(), Completion(0, "", Finish.STOP))
 
 
-def test_what_was_recorded_is_there_when_the_store_is_opened_again(path: Path) -> None:
-    with Store.open(path) as store:
-        key = record(store, request(), Completion(0, "answer", Finish.STOP))
-    with Store.open(path) as store:
-        assert store.get_sample(key, 0) == Completion(0, "answer", Finish.STOP)
-
-
 @pytest.mark.parametrize("task", [None, TASK])
 def test_a_prompt_comes_back_message_by_message(store: Store, task: EditTask | None) -> None:
     asked = replace(request("Fix " + HOSTILE), task=task)
@@ -169,9 +162,3 @@ def test_keys_are_equal_if_and_only_if_the_same_is_asked(one: SampleRequest, two
     }[changed]
     accounted = replace(other, stage=two.stage, instance=two.instance, indices=(1, 2))
     assert (accounted.key() == one.key()) == (other == one)
-
-
-@given(requests, requests)
-def test_keys_of_unrelated_requests_differ_where_the_requests_do(one: SampleRequest, two: SampleRequest) -> None:
-    same = replace(two, stage=one.stage, instance=one.instance, indices=one.indices) == one
-    assert (one.key() == two.key()) == same

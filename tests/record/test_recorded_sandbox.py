@@ -25,7 +25,7 @@ from agentless_mini.errors import AminiError, EnvironmentFailed, StoreError
 from agentless_mini.ports import Sandbox
 from agentless_mini.record import RecordedSandbox, RunStart, Store
 from agentless_mini.record.records import BoxRecord
-from tests.fakes.sandbox import ScriptedSandbox, each_step, ended, exited, refusing
+from tests.fakes.sandbox import ScriptedSandbox, ended, exited, refusing
 
 JOB = Job(
     Environment("sha256:1"),
@@ -69,21 +69,6 @@ def test_a_result_is_in_the_store_when_it_is_seen_and_small_enough_there(store: 
     assert all(store.get_box(job.key()) == FULL for job in many)
     store.close()
     assert (tmp_path / "store.db").stat().st_size < 300_000  # of a million that was printed
-
-
-def test_another_job_is_run(store: Store) -> None:
-    inner = ScriptedSandbox(each_step(exited()))
-    recorded = RecordedSandbox(inner, store)
-    other = replace(JOB, files=(PlacedFile("a.py", b"x = 2\n"),))
-    run(recorded, JOB)
-    run(recorded, other, JOB)
-    assert inner.jobs == [JOB, other]
-
-
-def test_a_recorded_result_stays_as_it_is(store: Store) -> None:
-    store.put_box("key", JOB, FULL)
-    store.put_box("key", JOB, JobResult(()))
-    assert store.get_box("key") == FULL
 
 
 # --- what is recorded ------------------------------------------------------------------------------------------------
@@ -155,29 +140,6 @@ class GatedSandbox:
         return FULL
 
 
-def test_equal_jobs_at_once_are_run_once(store: Store) -> None:
-    inner = ScriptedSandbox(lambda _: FULL)
-    assert run(RecordedSandbox(inner, store), *[JOB] * 5) == [FULL] * 5
-    assert inner.jobs == [JOB]
-
-
-def test_who_is_cancelled_while_running_a_job_hands_it_over_to_one_who_waits(store: Store) -> None:
-    async def scene() -> None:
-        inner = GatedSandbox()
-        recorded = RecordedSandbox(inner, store)
-        first, *others = (asyncio.create_task(recorded.run(JOB)) for _ in range(4))
-        await inner.asked.get()
-        first.cancel()
-        await asyncio.wait([first])
-        assert inner.ended == 1
-        await inner.asked.get()
-        inner.gate.set()
-        assert await asyncio.gather(*others) == [FULL] * 3
-        assert inner.asked.empty()
-
-    asyncio.run(scene())
-
-
 def test_who_is_cancelled_while_waiting_leaves_the_others_alone(store: Store) -> None:
     async def scene() -> None:
         inner = GatedSandbox()
@@ -189,18 +151,6 @@ def test_who_is_cancelled_while_waiting_leaves_the_others_alone(store: Store) ->
         inner.gate.set()
         assert list(await asyncio.gather(first, third)) == [FULL] * 2
         assert second.cancelled()
-
-    asyncio.run(scene())
-
-
-def test_a_failure_is_told_to_everyone_who_tries(store: Store) -> None:
-    async def scene() -> None:
-        inner = GatedSandbox()
-        inner.failing = True
-        inner.gate.set()
-        recorded = RecordedSandbox(inner, store)
-        told = await asyncio.gather(*(recorded.run(JOB) for _ in range(3)), return_exceptions=True)
-        assert [type(error) for error in told] == [EnvironmentFailed] * 3
 
     asyncio.run(scene())
 

@@ -1,18 +1,15 @@
 """What is recorded is not asked again; what is asked is recorded before anybody sees it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentless_mini.domain import (
-    Completion,
     Decoding,
-    Finish,
     Issue,
-    SampleRequest,
 )
 from agentless_mini.errors import ModelChanged, ServerFailed, ServerUnreachable, StoreError
 from agentless_mini.ports import Sampler
@@ -65,33 +62,12 @@ def test_only_what_is_owed_is_asked_and_in_one_request(store: Store) -> None:
     assert [asked.indices for asked in inner.requests] == [(1, 3), (0, 2, 4)]
 
 
-def test_another_prompt_is_owed_again(store: Store) -> None:
-    inner = ScriptedSampler(SCRIPT)
-    recorded = RecordedSampler(ready(inner), store, MODEL)
-    answers(recorded, 0)
-    asyncio.run(collect(recorded, request(0, content="Fix it otherwise.")))
-    assert len(inner.requests) == 2
-
-
-def test_a_completion_is_replayed_as_it_came(store: Store) -> None:
-    async def all_of(sampler: Sampler) -> list[Completion]:
-        return [completion async for completion in sampler.sample(request(0, 1))]
-
-    fresh = asyncio.run(all_of(RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL)))
-    assert asyncio.run(all_of(RecordedSampler(unreachable, store, MODEL))) == fresh
-    assert fresh[0].usage.prompt_tokens
-
-
 def test_each_sample_is_in_the_store_before_it_is_seen(store: Store) -> None:
     async def watch() -> None:
         async for completion in RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL).sample(request(0, 1, 2)):
             assert store.get_sample(request(0).key(), completion.index) == completion
 
     asyncio.run(watch())
-
-
-def test_no_samples_wanted_is_no_question(store: Store) -> None:
-    assert answers(RecordedSampler(unreachable, store, MODEL)) == {}
 
 
 # --- failure ---------------------------------------------------------------------------------------------------------
@@ -128,30 +104,6 @@ def test_a_sampler_that_breaks_its_contract_is_a_bug_and_not_an_endless_loop(
     with pytest.raises((RuntimeError, KeyError)):
         answers(RecordedSampler(ready(OffByOne(*yielded)), store, MODEL), 0, 1)
     assert store.recorded(request(0).key()) == frozenset(yielded) & {0}
-
-
-class Countdown:
-    """An iterator of completions that cannot be closed."""
-
-    def __init__(self, indices: tuple[int, ...]) -> None:
-        self.left = list(indices)
-
-    def __aiter__(self) -> "Countdown":
-        return self
-
-    async def __anext__(self) -> Completion:
-        if not self.left:
-            raise StopAsyncIteration
-        return Completion(self.left.pop(), "", Finish.STOP)
-
-
-class CountdownSampler(ScriptedSampler):
-    def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
-        return Countdown(request.indices)
-
-
-def test_an_iterator_that_cannot_be_closed_is_read_to_its_end(store: Store) -> None:
-    assert answers(RecordedSampler(ready(CountdownSampler(SCRIPT)), store, MODEL), 0, 1) == {0: "", 1: ""}
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

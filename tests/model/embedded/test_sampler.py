@@ -175,20 +175,6 @@ def test_closing_a_request_stops_the_work_at_once() -> None:
     assert len(completions) == 1
 
 
-@pytest.mark.slow
-def test_the_event_loop_stays_free_while_the_model_works() -> None:
-    async def ticks() -> int:
-        async with opened() as sampler:
-            drawing = asyncio.ensure_future(collect(sampler, ask((0,))))
-            count = 0
-            while not drawing.done():
-                await asyncio.sleep(0.01)
-                count += 1
-            return count
-
-    assert asyncio.run(ticks()) > 20
-
-
 @pytest.mark.parametrize(
     ("decoding", "task"), [(Decoding.LINES, None), (Decoding.FREE, TASK), (Decoding.GRAMMAR, TASK)]
 )
