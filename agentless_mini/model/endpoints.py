@@ -42,21 +42,17 @@ class Engine(enum.StrEnum):
     OTHER = ""
 
 
-class Counting(enum.Enum):
-    """How tokens are counted."""
-
-    BY_MESSAGES = enum.auto()  # vLLM: /tokenize applies the chat template
-    BY_TEMPLATE = enum.auto()  # llama.cpp: /apply-template, then /tokenize
-    BY_ESTIMATE = enum.auto()
+Counting = Callable[[Connection, str, Wire], Awaitable[int]]
+"""A server's own way to count the tokens of a chat with one of its models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server as it was found. `max_choices` is how many choices one request may ask for (None: any)."""
+    """A server as it was found: without `counting` tokens are estimated, without `max_choices` `n` has no limit."""
 
     card: ModelCard
     engine: Engine
-    counting: Counting
+    counting: Counting | None
     max_choices: int | None
 
 
@@ -146,7 +142,7 @@ async def discover(connection: Connection, name: str | None, window: int | None,
         decoding=decoding,
         engine=engine.value,
         revision=version.version or props.build_info,
-        exact_counts=counting is not Counting.BY_ESTIMATE,
+        exact_counts=counting is not None,
     )
     return Endpoint(card, engine, counting, props.total_slots)
 
@@ -163,13 +159,13 @@ def wire_text(said: str) -> str:
 
 async def count(connection: Connection, endpoint: Endpoint, habits: Habits, messages: tuple[Message, ...]) -> int:
     """Return the tokens of a chat, the opening of the answer included, by the server's own count or `estimate`."""
-    if endpoint.counting is Counting.BY_ESTIMATE:
+    if endpoint.counting is None:
         return estimate(messages)
     wire = wire_messages(messages)
     while True:
         gone = habits.gone
         try:
-            return await _count(connection, endpoint.counting, endpoint.card.name, folded(wire, gone))
+            return await endpoint.counting(connection, endpoint.card.name, folded(wire, gone))
         except ModelError as error:
             if not habits.learn(error, gone):
                 raise
@@ -182,7 +178,13 @@ def estimate(messages: tuple[Message, ...]) -> int:
     blanks. That is 1.5 to 2.5 times the truth of SmolLM2 for 150 source files, and no bound for text made to defeat it.
     """
     pieces = (piece for message in messages for piece in _ESTIMATED_PIECE.findall(message.content))
-    return _ESTIMATED_TEMPLATE + _ESTIMATED_TURN * len(messages) + sum(map(_estimated, pieces))
+    tokens = 0
+    for piece in pieces:
+        if word := piece.lstrip(" "):
+            tokens += -(-len(word) // 2) if word.isascii() else len(word.encode("utf-8", "replace"))
+        else:
+            tokens += -(-len(piece) // 4)
+    return _ESTIMATED_TEMPLATE + _ESTIMATED_TURN * len(messages) + tokens
 
 
 def grammar_body(engine: Engine, grammar: str) -> dict[str, object]:
@@ -204,29 +206,24 @@ async def _if_there(asked: Awaitable[T]) -> T | None:
         return None
 
 
-async def _counting(connection: Connection, model: str) -> Counting:
+async def _counting(connection: Connection, model: str) -> Counting | None:
     """Find out by trying: a gateway may stand before the server and hide its tokenizer."""
-    for counting in (Counting.BY_MESSAGES, Counting.BY_TEMPLATE):
-        if (await _if_there(_count(connection, counting, model, _PROBE)) or 0) > 0:
+    for counting in (_count_as_vllm, _count_as_llama_cpp):
+        if (await _if_there(counting(connection, model, _PROBE)) or 0) > 0:
             return counting
-    return Counting.BY_ESTIMATE
+    return None
 
 
-async def _count(connection: Connection, counting: Counting, model: str, messages: Wire) -> int:
+async def _count_as_vllm(connection: Connection, model: str, messages: Wire) -> int:
+    body = {"model": model, "messages": messages, "add_generation_prompt": True}
+    return (await connection.ask(f"{connection.address.root}/tokenize", _Count, body)).count
+
+
+async def _count_as_llama_cpp(connection: Connection, _model: str, messages: Wire) -> int:
     root = connection.address.root
-    if counting is Counting.BY_MESSAGES:
-        body = {"model": model, "messages": messages, "add_generation_prompt": True}
-        return (await connection.ask(f"{root}/tokenize", _Count, body)).count
     text = (await connection.ask(f"{root}/apply-template", _Prompt, {"messages": messages})).prompt
     body = {"content": text, "add_special": True, "parse_special": True}
     return len((await connection.ask(f"{root}/tokenize", _Tokens, body)).tokens)
-
-
-def _estimated(piece: str) -> int:
-    word = piece.lstrip(" ")
-    if not word:
-        return -(-len(piece) // 4)
-    return -(-len(word) // 2) if word.isascii() else len(word.encode("utf-8", "replace"))
 
 
 def fewest_tokens(text: str) -> int:
@@ -251,15 +248,12 @@ class PromptCheck:
 
     def __init__(self, tell: Callable[[str], None], place: str, most: int) -> None:
         """Give a sentence on the server at `place` to `tell`."""
-        self._tell = tell
-        self._place = place
-        self._most = most
+        self._tell, self._place, self._most = tell, place, most
         self._counts: dict[bytes, int] = {}
         self._seen: set[bytes] = set()
         self._openings: deque[str] = deque(maxlen=REMEMBERED)
-        self._cut = 0
+        self._cut = self._longest_cut = 0
         self._is_told = False
-        self._longest_cut = 0
 
     def counted(self, messages: tuple[Message, ...], tokens: int) -> None:
         """Take in what the server's own tokenizer counts."""

@@ -18,7 +18,17 @@ from agentless_mini.domain import Completion, Decoding, Finish, Message, ModelCa
 from agentless_mini.errors import AminiError, UsageError, boundary
 from agentless_mini.model.connection import Address, Advice, Body, Client, Connection, Patience, belongs_to_openai
 from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
-from agentless_mini.model.failures import Habits, Part, StreamEnded, folded, is_refusal, is_silent, refused, without
+from agentless_mini.model.failures import (
+    REFUSED,
+    SILENT,
+    Habits,
+    Part,
+    StreamEnded,
+    folded,
+    refused,
+    trouble_of,
+    without,
+)
 from agentless_mini.model.streams import Assembly
 from agentless_mini.settings.model import EndpointSettings, checked_key
 
@@ -223,22 +233,20 @@ class _Draws:
 
     async def _draw(self, run: tuple[int, ...], failures: int) -> None:
         """Ask for a run; start again for what is still owed of it after a failure."""
-        assembly, gone, allowed = (
-            Assembly(run, self.request.params.max_tokens, self.slots.tells_usage),
-            self.habits.gone,
-            0,
-        )
+        assembly = Assembly(run, self.request.params.max_tokens, self.slots.tells_usage)
+        gone, allowed = self.habits.gone, 0
         try:
             async with self.slots as allowed:
                 gone = self.habits.gone
                 if len(run) <= self.slots.choices:  # else less was learned while this run waited: it is split
                     await self._stream(run, gone, assembly)
         except AminiError as error:
-            if len(run) > 1 and is_refusal(error) and refused(error) in {Part.N, None}:
+            trouble = trouble_of(error.__cause__)
+            if len(run) > 1 and trouble is REFUSED and refused(error) in {Part.N, None}:
                 self.slots.choices = 1
             elif not self.habits.learn(error, gone):
                 failures = 1 if assembly.given else failures + 1
-                if is_silent(error) and self.slots.halve(allowed):
+                if trouble is SILENT and self.slots.halve(allowed):
                     self.connection.tell_fewer(self.slots.most)
                 await self.connection.recover(error, failures)
         owed = tuple(index for index in run if index not in assembly.given)

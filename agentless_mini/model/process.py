@@ -82,10 +82,7 @@ class LogReading:
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
-    """A server to be started: the command line, the port that it will listen on, and how its log is read.
-
-    `model` is the name under which requests ask for it.
-    """
+    """A server to be started, which will listen on `port`; `model` is the name under which requests ask for it."""
 
     engine: str
     model: str
@@ -104,10 +101,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that was healthy when it was started.
-
-    `process` leads its group. `base_url` is what an OpenAI client takes; `started` is in seconds since 1970.
-    """
+    """A server that was healthy when it was started (in seconds since 1970). `process` leads its group."""
 
     base_url: str
     model: str
@@ -236,7 +230,7 @@ def _launch(command: tuple[str, ...], log: Path) -> Guard:
 
 
 async def _answers(port: int) -> bool:
-    """Return whether a healthy server listens on the port of this machine."""
+    """Return whether a healthy server listens on the port."""
     try:
         async with asyncio.timeout(ANSWER_LIMIT):
             reader, writer = await asyncio.open_connection(HOST, port)
@@ -329,14 +323,13 @@ async def serve(plan: ServerPlan, home: Path, limits: Limits, progress: Progress
 
 
 def stop_recorded(home: Path, limits: Limits) -> Server | NotRunning:
-    """Stop the recorded server, forget it, and return which it was.
-
-    Raises `EnvironmentFailed` if it cannot be stopped.
-    """
+    """Stop the recorded server, forget it, and return which it was. Raises `EnvironmentFailed` where it cannot."""
     found = find_server(home)
     if isinstance(found, Server):
         stop(found, limits)
-    ended = found if isinstance(found, Server) else found.ended
+        ended: Server | None = found
+    else:
+        ended = found.ended
     if ended is not None:
         with _readable(home), (home / LOCK).open("ab") as lock, suppress(FileNotFoundError):
             # Not where a start is under way or another record has taken its place.

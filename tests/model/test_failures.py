@@ -145,7 +145,7 @@ def test_a_missing_page_and_a_refused_request_are_told_from_trouble(
 ) -> None:
     translated = ours(error)
     assert failures.is_absent(translated) is absent
-    assert failures.is_refusal(translated) is refusal
+    assert (failures.trouble_of(error) is failures.REFUSED) is refusal
 
 
 PROXIED = Address(URL, KEY, {}, 600.0, environment={"HTTP_PROXY": "http://proxy:3128"})
