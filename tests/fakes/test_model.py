@@ -14,7 +14,6 @@ from agentless_mini.errors import ServerFailed
 from agentless_mini.ports import Sampler, Scorer
 from tests.fakes.model import (
     Answer,
-    Outage,
     Rule,
     ScoreOutage,
     Script,
@@ -22,7 +21,7 @@ from tests.fakes.model import (
     ScriptedScorer,
     pieces,
 )
-from tests.model.contract import SamplerContract, ask, collect, run, until_error
+from tests.model.contract import SamplerContract, ask, collect, run
 from tests.model.scorer_contract import RULES, ScorerContract
 
 
@@ -53,25 +52,6 @@ def test_the_first_rule_that_fits_answers() -> None:
     assert draw(script, (0,), "the lexer fails")[0].text == "anything"
     localize = replace(ask("the parser fails"), stage=Stage.LOCALIZE)
     assert run(collect(ScriptedSampler(script), localize))[0].text == "files"
-
-
-def test_an_answer_longer_than_the_limit_is_cut_and_reasoning_counts_first() -> None:
-    answer = Answer(text="one two three", reasoning="let me think")
-    assert answer.cut(6) == answer
-    assert answer.cut(4) == Answer(text="one", reasoning="let me think", finish=Finish.LENGTH)
-    assert answer.cut(2) == Answer(text="", reasoning="let me", finish=Finish.LENGTH)
-
-
-def test_an_outage_comes_after_the_samples_before_it() -> None:
-    sampler = ScriptedSampler(Script.of("x"), outages=(Outage(call=1, after=2, error=ServerFailed("down")),))
-
-    async def second_fails() -> list[int]:
-        assert len(await collect(sampler, ask("p", (0, 1, 2)))) == 3
-        completions, error = await until_error(sampler, ask("p", (0, 1, 2)))
-        assert str(error) == "down"
-        return [completion.index for completion in completions]
-
-    assert run(second_fails()) == [0, 1]
 
 
 def test_a_script_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:

@@ -137,13 +137,6 @@ def test_what_does_not_pass_is_told_at_once(kind: FaultKind, error_type: type[Am
     assert clock.waits == []
 
 
-def test_a_server_that_falls_silent_is_asked_again() -> None:
-    fault = Fault(kind=FaultKind.SLOW, seconds=0.6)
-    with ScriptedServer(served(), (fault,)) as server:
-        assert texts(draw(server, timeout_s=0.3)) == TEXTS
-        assert len(server.log.chats()) == 2
-
-
 @contextmanager
 def nobody() -> Iterator[str]:
     with socket.socket() as taken:
@@ -201,13 +194,3 @@ def test_of_requests_that_fail_together_the_first_halves_what_may_be_in_flight()
         return halved, slots.most, most
 
     assert run(used()) == ([True] + [False] * 5, 3, 3)
-
-
-def test_a_request_that_was_alone_does_not_make_it_fewer() -> None:
-    async def used() -> bool:
-        slots = Slots(6)
-        async with slots as allowed:
-            pass
-        return slots.halve(allowed)
-
-    assert run(used()) is False

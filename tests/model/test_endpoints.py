@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -18,7 +17,8 @@ from tests.fakes.model import count_pieces
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer
 from tests.model.contract import run
-from tests.model.served import Clock, card, served, using
+from tests.model.scored import listening
+from tests.model.served import card, served, using
 
 
 def test_the_card_is_learned_from_vllm() -> None:
@@ -60,27 +60,10 @@ def test_the_server_is_asked_once_for_its_card() -> None:
         assert [seen.path for seen in server.log.requests].count("/v1/models") == 1
 
 
-def test_a_server_that_loads_its_model_is_waited_for() -> None:
-    clock = Clock()
-    fault = Fault(kind=FaultKind.UNAVAILABLE, path="/v1/models", times=2)
-    with ScriptedServer(served(), (fault,)) as server:
-        assert card(server, clock=clock).name == "scripted"
-    assert len(clock.waits) == 2
-
-
 def test_a_gateway_that_hides_the_tokenizer_leaves_estimates() -> None:
     fault = Fault(kind=FaultKind.FORBIDDEN, path="/tokenize", times=9)
     with ScriptedServer(served(), (fault,)) as server:
         assert card(server).exact_counts is False
-
-
-def test_a_page_that_is_not_of_the_protocol_is_no_server() -> None:
-    fault = Fault(kind=FaultKind.GARBAGE, path="/v1/models", times=9)
-    with (
-        ScriptedServer(served(), (fault,)) as server,
-        pytest.raises(ServerFailed, match=r"does not speak the OpenAI protocol .*check --base-url"),
-    ):
-        card(server)
 
 
 def count(server: ScriptedServer, text: str, **settings: object) -> int:
@@ -126,14 +109,8 @@ def pages(content: Mapping[str, object]) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1"
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Page) as url:
+        yield url
 
 
 def card_of(content: Mapping[str, object], model: str | None = None) -> ModelCard:

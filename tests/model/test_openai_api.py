@@ -43,10 +43,6 @@ class TestOnVllm(OnAServer):
     pass
 
 
-class TestSeveralTokensInAnEvent(OnAServer):
-    interval = 3
-
-
 class TestOnLlamaCpp(OnAServer):
     dialect = Dialect.LLAMA_CPP
 
@@ -281,12 +277,6 @@ def test_a_grammar_for_an_unknown_server_is_a_usage_error() -> None:
     request = replace(ask("prompt"), decoding=Decoding.GRAMMAR, task=TASK)
     with ScriptedServer(served(Dialect.PLAIN)) as server, pytest.raises(UsageError, match=r"needs vLLM or llama\.cpp"):
         using(server, lambda sampler: collect(sampler, request), None, context_window=4096)
-
-
-def test_a_request_without_an_edit_task_is_decoded_freely() -> None:
-    with ScriptedServer(served()) as server:
-        using(server, lambda sampler: collect(sampler, replace(ask("prompt"), decoding=Decoding.GRAMMAR)))
-        assert "structured_outputs" not in json.loads(server.log.chats()[0].body)
 
 
 def test_line_rewriting_is_not_offered() -> None:

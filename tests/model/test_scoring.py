@@ -78,6 +78,16 @@ def test_chats_are_scored_one_by_one_and_raw(route: ScoreRoute) -> None:
         turns = [[(turn["role"], turn["content"]) for turn in body["messages"]] for body in sent(server)]
         assert sorted(turns) == [[("user", "prompt"), ("assistant", answer)] for answer in "ab"]
         assert all(body["use_activation"] is False for body in sent(server))
+        score(server.url, asking(route, "a", label=0))  # of several numbers the server says what they mean
+        assert "use_activation" not in sent(server)[-1]
+
+
+def test_requests_in_flight_are_bounded() -> None:
+    slow = Fault(kind=FaultKind.SLOW, path="/classify", times=12, seconds=0.02)
+    with ScriptedServer(SERVED, (slow,)) as server:
+        score(server.url, asking(ScoreRoute.CLASSIFY, *"abcdefghijkl"), max_in_flight=3)
+        # The server knows after the client that it is done with a request: each of the three may be counted twice.
+        assert 3 <= server.log.peak <= 6
 
 
 def test_the_model_is_the_first_that_the_server_lists() -> None:

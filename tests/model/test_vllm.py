@@ -168,16 +168,6 @@ def test_the_planned_command_starts_a_server_and_its_failure_is_read(tmp_path: P
         asyncio.run(healthy(f"--say={said}", "--crash"))
 
 
-def test_an_interpreter_without_vllm_is_told_so(tmp_path: Path) -> None:
-    async def begin() -> None:
-        plan = plan_vllm("a/b", VllmSettings(python=Path(sys.executable)), ())
-        async with running(plan, tmp_path / "log", Limits(start=20, grace=5), lambda *_: None):
-            raise AssertionError("there is no vLLM in this interpreter")
-
-    with pytest.raises(EnvironmentFailed, match=r"No module named 'vllm'.*pip install vllm"):
-        asyncio.run(begin())
-
-
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def install(text: str) -> None:
