@@ -53,7 +53,7 @@ GARBLED = Trouble(
     "sent what cannot be read",
 )
 TOO_MUCH = Trouble(
-    "The server at {url} sends more than was asked for ({said}): check {advice.address}, and see the server's log.",
+    "The server at {url} sends more than was asked for ({said}): check {advice.address}, and see the server's log."
 )
 BROKEN = Trouble(
     "The model server at {url} broke the connection: see its log, and run the same command again.",

@@ -32,7 +32,19 @@ from agentless_mini.domain import (
     plain,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.record.database import Database, Packed, Row, named, pack, read, text, unpack, usage_of, written
+from agentless_mini.record.database import (
+    Database,
+    Packed,
+    Row,
+    Value,
+    named,
+    pack,
+    read,
+    text,
+    unpack,
+    usage_of,
+    written,
+)
 from agentless_mini.record.records import (
     BoxRecord,
     RunId,
@@ -89,7 +101,7 @@ class RunLog:
         }
         issue = {"issue": start.issue.text, "issue_source": start.issue.source}
         other = {"commit_id": start.commit, "command": canonical_json(start.command)}
-        begun = {"started": time.time(), "status": RunStatus.RUNNING.value}
+        begun: dict[str, Value] = {"started": time.time(), "status": RunStatus.RUNNING.value}
         return RunId(self._database.insert("runs", **begun, **same, **issue, **other))
 
     def finish(self, run: RunId, status: RunStatus, exit_code: int, failure: str = "") -> None:

@@ -152,12 +152,7 @@ class ScriptedSampler:
     ascending order, with one turn of the event loop between them; `outages` plan failures.
     """
 
-    def __init__(
-        self,
-        script: Script,
-        card: ModelCard = SCRIPTED_CARD,
-        outages: tuple[Outage, ...] = (),
-    ) -> None:
+    def __init__(self, script: Script, card: ModelCard = SCRIPTED_CARD, outages: tuple[Outage, ...] = ()) -> None:
         self.requests: list[SampleRequest] = []
         self._script = script
         self._card = card

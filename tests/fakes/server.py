@@ -201,13 +201,7 @@ class ScriptedServer:
     `log` holds what it was asked and what it delivered.
     """
 
-    def __init__(
-        self,
-        model: ServedModel,
-        faults: tuple[Fault, ...] = (),
-        delay: float = 0.0,
-        port: int = 0,
-    ) -> None:
+    def __init__(self, model: ServedModel, faults: tuple[Fault, ...] = (), delay: float = 0.0, port: int = 0) -> None:
         """Serve `model` on `port` (0: any free one), with planned `faults` and `delay` seconds for each token."""
         self.log = Log()
         self._http = _Http(("127.0.0.1", port), Play(model, FaultPlan(faults), delay, self.log))

@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import Completion, Finish, Stage
 from agentless_mini.errors import ServerFailed
 from agentless_mini.ports import Sampler, Scorer
-from tests.fakes.model import (
-    Answer,
-    Rule,
-    ScoreOutage,
-    Script,
-    ScriptedSampler,
-    ScriptedScorer,
-    pieces,
-)
+from tests.fakes.model import Answer, Rule, ScoreOutage, Script, ScriptedSampler, ScriptedScorer, pieces
 from tests.model.contract import SamplerContract, ask, collect, run
 from tests.model.scorer_contract import RULES, ScorerContract
 

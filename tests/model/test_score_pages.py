@@ -79,8 +79,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 ROWS = st.fixed_dictionaries(
-    {"index": st.integers(0, 2) | VALUES},
-    optional={"score": VALUES, "probs": VALUES, "data": VALUES},
+    {"index": st.integers(0, 2) | VALUES}, optional={"score": VALUES, "probs": VALUES, "data": VALUES}
 )
 
 

@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import (
-    Completion,
-    Finish,
-)
+from agentless_mini.domain import Completion, Finish
 from agentless_mini.errors import StoreBusy, StoreError
 from agentless_mini.record import RunStatus, Store
 from agentless_mini.record.database import Database

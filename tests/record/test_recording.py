@@ -7,26 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import (
-    Decoding,
-    Issue,
-)
+from agentless_mini.domain import Decoding, Issue
 from agentless_mini.errors import ModelChanged, ServerFailed, ServerUnreachable, StoreError
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, RunStart, Store
 from agentless_mini.record.effects import chat_key, token_counts
 from tests.fakes.model import Outage, ScriptedSampler, ready
-from tests.gated import (
-    CARD,
-    MESSAGES,
-    MODEL,
-    SCRIPT,
-    OffByOne,
-    answers,
-    collect,
-    request,
-    unreachable,
-)
+from tests.gated import CARD, MESSAGES, MODEL, SCRIPT, OffByOne, answers, collect, request, unreachable
 
 
 @pytest.fixture

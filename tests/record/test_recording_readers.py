@@ -9,14 +9,7 @@ import pytest
 from agentless_mini.errors import ServerFailed
 from agentless_mini.record import RecordedSampler, Store
 from tests.fakes.model import Outage, ScriptedSampler, ready
-from tests.gated import (
-    MODEL,
-    SCRIPT,
-    GatedSampler,
-    collect,
-    generator,
-    request,
-)
+from tests.gated import MODEL, SCRIPT, GatedSampler, collect, generator, request
 
 
 @pytest.fixture
