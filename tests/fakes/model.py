@@ -138,7 +138,7 @@ class Script(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A planned failure: call number `call` of `sample` (from 0) raises `error` once it has yielded `after` samples."""
+    """A planned failure: call number `call` (from 0) raises `error`, one of `sample` after so many samples."""
 
     call: int
     error: AminiError
@@ -186,18 +186,10 @@ class ScriptedSampler:
         return Completion(index, answer.text, answer.finish, answer.reasoning, usage)
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreOutage:
-    """A planned failure: call number `call` of `scores` (from 0) raises `error`."""
-
-    call: int
-    error: AminiError
-
-
 class ScriptedScorer:
     """Scores every answer by the first rule that fits. `requests` is what it was asked, in order."""
 
-    def __init__(self, *rules: ScoreRule, outages: tuple[ScoreOutage, ...] = ()) -> None:
+    def __init__(self, *rules: ScoreRule, outages: tuple[Outage, ...] = ()) -> None:
         self.requests: list[ScoreRequest] = []
         self._rules = rules
         self._outages = {outage.call: outage.error for outage in outages}

@@ -37,27 +37,16 @@ class ServedModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     script: Script
-    """Its answers."""
     name: str = "scripted"
-    """The name under which it is served."""
-    context_window: int = 8192
-    """Prompt and answer together, in tokens (`model.pieces`)."""
+    context_window: int = 8192  # prompt and answer together, in tokens (`model.pieces`)
     dialect: Dialect = Dialect.VLLM
-    """The kind of server."""
-    slots: int = 4
-    """llama.cpp only: how many choices one request may ask for."""
-    stream_interval: int = Field(1, ge=1)
-    """How many tokens of a choice one event of a stream holds at most; the first token comes alone, as on vLLM."""
-    refuses: frozenset[Part] = frozenset()
-    """The parts of a request that it answers with an error, each in the words of a server that does."""
-    streams: bool = True
-    """Whether it streams where it is asked to, or answers in one piece all the same."""
-    reads: int | None = None
-    """How many tokens of a prompt it reads, in silence; None: all."""
+    slots: int = 4  # llama.cpp only: how many choices one request may ask for
+    stream_interval: int = Field(1, ge=1)  # tokens in an event of a stream; the first comes alone, as on vLLM
+    refuses: frozenset[Part] = frozenset()  # answered with an error, each in the words of a server that does
+    streams: bool = True  # where it is asked to, or answers in one piece all the same
+    reads: int | None = None  # how many tokens of a prompt it reads, in silence; None: all
     tells_usage: bool = True
-    """Whether it tells how many tokens were used."""
     reasoning_field: str = "reasoning"
-    """The name under which it gives the reasoning."""
 
 
 class WireMessage(BaseModel):
@@ -153,14 +142,6 @@ class Reply:
         return replace(self, answers=self.answers[:choices], samples=self.samples[:choices])
 
 
-def health_body(_: ServedModel) -> Json:
-    return {"status": "ok"}
-
-
-def version_body(_: ServedModel) -> Json:
-    return {"version": "0.0.0+scripted"}
-
-
 def models_body(model: ServedModel) -> Json:
     entry: Json = {"id": model.name, "object": "model", "created": 0}
     if model.dialect is Dialect.VLLM:
@@ -204,18 +185,10 @@ def _apply_template(model: ServedModel, messages: tuple[WireMessage, ...]) -> No
 
 
 def completion_body(reply: Reply) -> Json:
-    choices = [
-        {
-            "index": number,
-            "message": {
-                "role": "assistant",
-                "content": answer.text,
-                reply.model.reasoning_field: answer.reasoning or None,
-            },
-            "finish_reason": _FINISH_ON_THE_WIRE[answer.finish],
-        }
-        for number, answer in enumerate(reply.answers)
-    ]
+    choices = []
+    for number, answer in enumerate(reply.answers):
+        said = {"role": "assistant", "content": answer.text, reply.model.reasoning_field: answer.reasoning or None}
+        choices.append({"index": number, "message": said, "finish_reason": _FINISH_ON_THE_WIRE[answer.finish]})
     return _envelope(reply, "chat.completion") | {"choices": choices, "usage": reply.usage(reply.total())}
 
 
@@ -346,23 +319,11 @@ class _Chat(BaseModel):
         return (("\n".join(message.content for message in before), last.content),)
 
 
-def _score_row(index: int, score: float) -> Json:
-    return {"index": index, "object": "score", "score": score}
-
-
-def _classify_row(index: int, score: float) -> Json:
-    return {"index": index, "label": "LABEL_0", "probs": [score], "num_classes": 1}
-
-
-def _pooling_row(index: int, score: float) -> Json:
-    return {"index": index, "object": "pooling", "data": [[0.0], [score]]}
-
-
 PAGES: Mapping[str, tuple[type[_Pairs] | type[_Chat], Row]] = {
-    "/score": (_Pairs, _score_row),
-    "/v1/score": (_Pairs, _score_row),
-    "/classify": (_Chat, _classify_row),
-    "/pooling": (_Chat, _pooling_row),
+    "/score": (_Pairs, lambda index, score: {"index": index, "score": score}),
+    "/v1/score": (_Pairs, lambda index, score: {"index": index, "score": score}),
+    "/classify": (_Chat, lambda index, score: {"index": index, "probs": [score], "num_classes": 1}),
+    "/pooling": (_Chat, lambda index, score: {"index": index, "data": [[0.0], [score]]}),  # the last token's counts
 }
 """The form of what comes in and of a row that goes out, by path."""
 

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import AminiError
 from tests.fakes import protocol
-from tests.fakes.faults import CHAT, Fault, FaultKind, FaultPlan, Frame, Hangup, frames, refusal, spoiled_body
+from tests.fakes.faults import CHAT, Fault, FaultKind, FaultPlan, Hangup, frames, refusal, spoiled_body
 from tests.fakes.log import Delivered, Log, Seen
 from tests.fakes.model import Script, count_pieces
 from tests.fakes.protocol import ChatRequest, Dialect, Json, Reply, ServedModel
@@ -54,18 +54,12 @@ class Play:
         return Reply(request, self.model, answers, samples, digest[:16], tokens, cached)
 
 
-class PlayServer(ThreadingHTTPServer):
-    """A server whose connections share a play."""
-
-    play: Play
-
-
 class Handler(BaseHTTPRequestHandler):
     """One connection: meets each request with its fault, or with the script's answer."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: PlayServer
+    server: "_Http"
 
     def do_GET(self) -> None:
         self._answer(b"")
@@ -134,15 +128,15 @@ class Handler(BaseHTTPRequestHandler):
     def _about(self, body: bytes) -> Json | None:
         """Return the answer to everything but a chat; None where the played kind of server has no such page."""
         model = self.server.play.model
-        pages = {"/v1/models": protocol.models_body, "/health": protocol.health_body}
+        pages = {"/v1/models": protocol.models_body(model), "/health": {"status": "ok"}}
         if model.dialect is Dialect.VLLM:
-            pages |= {"/version": protocol.version_body}
+            pages["/version"] = {"version": "0.0.0+scripted"}
             if self.path in protocol.PAGES:
                 return protocol.page_body(model, self.path, body)
         if model.dialect is Dialect.LLAMA_CPP:
-            pages |= {"/props": protocol.props_body}
+            pages["/props"] = protocol.props_body(model)
         if self.path in pages:
-            return pages[self.path](model)
+            return pages[self.path]
         if self.path == "/apply-template" and model.dialect is Dialect.LLAMA_CPP:
             return protocol.template_body(model, protocol.TemplateRequest.model_validate_json(body))
         if self.path == "/tokenize" and model.dialect is not Dialect.PLAIN:
@@ -176,13 +170,10 @@ class Handler(BaseHTTPRequestHandler):
         for frame in frames(protocol.stream_events(reply), fault):
             time.sleep(play.delay * max(0, frame.step - step))
             step = max(step, frame.step)
-            self._send_chunk(frame)
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(frame.data), frame.data))
             if frame.finishes is not None:
                 play.log.deliver(Delivered(number, reply.request.digest(), frame.finishes))
         self.wfile.write(b"0\r\n\r\n")
-
-    def _send_chunk(self, frame: Frame) -> None:
-        self.wfile.write(b"%x\r\n%b\r\n" % (len(frame.data), frame.data))
 
     def _send(self, status: int, body: Json, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._send_bytes(status, canonical_json(body).encode(), headers)
@@ -224,7 +215,7 @@ class ScriptedServer:
         self._http.cut_connections()
 
 
-class _Http(PlayServer):
+class _Http(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 

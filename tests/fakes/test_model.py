@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import Completion, Finish, Stage
 from agentless_mini.errors import ServerFailed
 from agentless_mini.ports import Sampler, Scorer
-from tests.fakes.model import Answer, Rule, ScoreOutage, Script, ScriptedSampler, ScriptedScorer, pieces
+from tests.fakes.model import Answer, Outage, Rule, Script, ScriptedSampler, ScriptedScorer, pieces
 from tests.model.contract import SamplerContract, ask, collect, run
 from tests.model.scorer_contract import RULES, ScorerContract
 
@@ -65,7 +65,7 @@ class TestScorerContract(ScorerContract):
 
 
 def test_an_outage_happens_once_where_it_is_planned_and_requests_are_remembered() -> None:
-    scorer = ScriptedScorer(*RULES, outages=(ScoreOutage(1, ServerFailed("It fails: wait.")),))
+    scorer = ScriptedScorer(*RULES, outages=(Outage(1, ServerFailed("It fails: wait.")),))
     request = ScorerContract().ask("good")
     assert run(scorer.scores(request)) == (2.5,)
     with pytest.raises(ServerFailed, match="It fails"):

@@ -13,7 +13,7 @@ from agentless_mini.errors import ServerFailed, ServerUnreachable, StoreError
 from agentless_mini.ports import Scorer
 from agentless_mini.record import RecordedScorer, Store
 from agentless_mini.record.effects import SCORE
-from tests.fakes.model import ScoreOutage, ScriptedScorer, ready
+from tests.fakes.model import Outage, ScriptedScorer, ready
 from tests.model.contract import run
 from tests.model.scorer_contract import RULES, ScorerContract
 
@@ -97,7 +97,7 @@ def test_another_question_is_asked(store: Store, other: ScoreRequest) -> None:
 
 
 def test_a_failure_is_not_recorded(store: Store) -> None:
-    recorded = RecordedScorer(ready(ScriptedScorer(*RULES, outages=(ScoreOutage(0, FAILED),))), store)
+    recorded = RecordedScorer(ready(ScriptedScorer(*RULES, outages=(Outage(0, FAILED),))), store)
     with pytest.raises(ServerFailed):
         run(recorded.scores(REQUEST))
     assert [store.value(SCORE, key) for key in set(REQUEST.keys())] == [None] * 3
@@ -105,7 +105,7 @@ def test_a_failure_is_not_recorded(store: Store) -> None:
 
 
 def test_what_came_before_a_failure_is_kept(store: Store) -> None:
-    inner = ScriptedScorer(*RULES, outages=(ScoreOutage(1, FAILED),))
+    inner = ScriptedScorer(*RULES, outages=(Outage(1, FAILED),))
     recorded = RecordedScorer(ready(inner), store)
     many = replace(REQUEST, answers=tuple(f"answer {number}" for number in range(40)))
     with pytest.raises(ServerFailed):
