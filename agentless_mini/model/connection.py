@@ -272,10 +272,7 @@ class Client:
 
 
 def _client(address: Address) -> "httpx2.AsyncClient":
-    """Return a client that goes no further than the address: no redirects, no proxies to this machine, no other's keys.
-
-    Raises `UsageError` for a proxy that nobody can use.
-    """
+    """Return a client that follows no redirect and no proxy to this machine. Raises `UsageError` for a bad proxy."""
     import httpx2
 
     own = {

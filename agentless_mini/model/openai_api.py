@@ -63,10 +63,7 @@ class OpenAISampler(Client):
         tell: Callable[[str], None] = lambda said: None,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Prepare to ask the server of `settings`; `patience` replaces its retries and waits (for tests).
-
-        Raises `UsageError` where no `base_url` is set, or a key or proxy of the environment cannot be used.
-        """
+        """Prepare to ask; `patience` is for tests. Raises `UsageError` without `base_url`, for a bad key or proxy."""
         super().__init__(Connection(_address(settings, environment), patience or Patience(settings.retries), tell))
         self._settings = settings
         self._on_tokens = on_tokens
@@ -79,10 +76,9 @@ class OpenAISampler(Client):
         self._prompts = PromptCheck(tell, self._connection.address.api, settings.cut_prompts)
 
     async def card(self) -> ModelCard:
-        """Return the model as the server describes it. The server is asked once.
+        """Return the model as the server, asked once, describes it.
 
-        Raises `ServerUnreachable` at once where nothing answers, `ServerFailed`, `ModelUnknown`, and `ModelError` where
-        nobody says how long the context is.
+        Raises `ServerUnreachable`, `ServerFailed`, `ModelUnknown`; `ModelError` where the context's length is unknown.
         """
         return (await self._endpoint()).card
 
@@ -178,8 +174,7 @@ def runs(indices: tuple[int, ...], longest: int) -> Iterator[tuple[int, ...]]:
 class _Draws:
     """The draws of one prompt, so that a retry never draws a sample twice nor changes its seed.
 
-    Each run of samples is a task of its own; what they finish goes through one queue. `body` is the request without its
-    messages and its share of samples.
+    Each run of samples is a task of its own; what they finish goes through one queue. `body` lacks messages and share.
     """
 
     connection: Connection
@@ -193,9 +188,7 @@ class _Draws:
 
     async def completions(self) -> AsyncGenerator[Completion, None]:
         """Yield each sample once when it is finished. Closing the iterator ends all requests; so does cancelling what
-        waits for the next sample, once those that have arrived are yielded too.
-
-        Raises `ModelError` where a run is given up; what was finished before has been yielded.
+        waits for the next sample, once those that have arrived are yielded too. Raises `ModelError` after all of them.
         """
         try:
             self._start(self.request.indices, 0)

@@ -142,10 +142,7 @@ async def start(plan: ServerPlan, log: Path, limits: Limits, progress: Progress)
 
 @asynccontextmanager
 async def running(plan: ServerPlan, log: Path, limits: Limits, progress: Progress) -> AsyncIterator[Server]:
-    """Run a server for as long as the block: it is stopped after it, and if this process is killed, too.
-
-    Raises as `start` does.
-    """
+    """Run a server for as long as the block, and no longer if this process is killed. Raises as `start` does."""
     guard, server = await _bring_up(plan, log, limits, progress)
     try:
         yield server
@@ -160,10 +157,7 @@ async def is_healthy(server: Server) -> bool:
 
 
 def stop(server: Server, limits: Limits) -> None:
-    """Stop a server and all that it started: asked first, killed after the grace. Nothing to do if it is gone.
-
-    Raises `EnvironmentFailed` if processes of it remain.
-    """
+    """Stop a server, if it lives, and all that it started. Raises `EnvironmentFailed` if processes of it remain."""
     if is_alive(server.process):
         _stop(server.process, limits)
     with suppress(ChildProcessError):  # started by another process, or collected already

@@ -88,10 +88,7 @@ def plan_vllm(model: str, settings: VllmSettings, gpus: tuple[str, ...]) -> Serv
 
 
 def served_name(model: str, settings: VllmSettings) -> str:
-    """Return the name under which requests ask for what is planned: the first adapter's, else the model's.
-
-    Raises `UsageError` for a revision that is no commit.
-    """
+    """Return the name (the first adapter's, else the model's) of what is planned. Raises `UsageError` for no commit."""
     return settings.adapters[0].resolve().name if settings.adapters else _base_name(model, settings)
 
 

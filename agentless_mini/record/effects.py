@@ -168,10 +168,7 @@ class Store:
         return self.value(_CARD, model)
 
     def put_card(self, model: str, card: ModelCard) -> None:
-        """Record a model's card. If it differs from the one before, the token counts made under that one are forgotten.
-
-        Another engine, revision or window may come with another tokenizer or chat template; counting is cheap.
-        """
+        """Record a model's card. Under another card tokens may count otherwise: counts made before are forgotten."""
         if self.card(model) == card:
             return
         self._database.write("DELETE FROM memo WHERE kind = ?", token_counts(model).name)
@@ -188,10 +185,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Kind(Generic[V]):
-    """A kind of value that is remembered by key. `dump` and `load` are its way to JSON and back.
-
-    `most` is how many are kept, the newest; 0: all.
-    """
+    """A kind of value that is remembered by key, as JSON by `dump` and `load`: the `most` newest, or (0) all."""
 
     name: str
     dump: Callable[[V], Json] = lambda value: value

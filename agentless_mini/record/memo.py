@@ -171,18 +171,14 @@ _PART = 32  # answers that are scored, and recorded, at once
 class RecordedSampler:
     """A model before which stands the record. See `ports.Sampler` for the contract of its methods.
 
-    `start` returns the model, and is called once, when something is owed. Where all is recorded the model is not even
-    asked for its card.
+    `start` returns the model, and is called once, when something is owed: where all is recorded, not even for its card.
     """
 
     def __init__(
         self, start: Callable[[], Awaitable[Sampler]], store: Store, model: str, run: RunId | None = None
     ) -> None:
         """Put `store` before a model. `model` is the name that it is asked for by; requests carry the same."""
-        self._inner = Once(start)
-        self._store = store
-        self._model = model
-        self._run = run
+        self._inner, self._store, self._model, self._run = Once(start), store, model, run
         self._planned: ModelCard | None = None
         self._live = Once(self._ask_for_card)
         self._samples = Memo[Sample, Completion]()
@@ -266,9 +262,7 @@ class RecordedSandbox:
 
     def __init__(self, inner: Sandbox, store: Store, run: RunId | None = None) -> None:
         """Put `store` before `inner`."""
-        self._inner = inner
-        self._store = store
-        self._run = run
+        self._inner, self._store, self._run = inner, store, run
         self._boxes = Memo[str, JobResult]()
 
     async def run(self, job: Job) -> JobResult:

@@ -85,15 +85,6 @@ def test_what_the_servers_own_tokenizer_counted_is_compared_closely() -> None:
     assert "read 8192 tokens of a prompt of 10000" in told.said[0]
 
 
-def test_of_a_counted_prompt_too_an_opening_may_be_cached() -> None:
-    told, prompt, other = Told(most=1), long("one"), chat(long("one")[1].content + WORDS * 1000)
-    told.check.counted(prompt, 8_000)
-    told.check.counted(other, 16_000)
-    told.read(prompt, 8_000, None)
-    told.read(other, 8_010, None)
-    assert told.said == []
-
-
 @pytest.mark.parametrize("prompt", [None, 0])
 def test_where_nothing_is_told_nothing_is_said(prompt: int | None) -> None:
     told = Told(most=1)

@@ -154,11 +154,7 @@ def test_usage_adds_up_to_what_the_server_computed(dialect: Dialect, interval: i
 
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_reasoning_is_kept_apart_from_the_answer(dialect: Dialect) -> None:
-    script = Script.of("x").model_copy(
-        update={
-            "rules": (Script.of().rules[0].model_copy(update={"answers": (Answer(text="so", reasoning="hm, yes"),)}),)
-        }
-    )
+    script = Script(rules=(Rule(answers=(Answer(text="so", reasoning="hm, yes"),)),))
     with ScriptedServer(served(dialect, script)) as server:
         (completion,) = draw(server, (0,), context_window=4096)
     assert (completion.text, completion.reasoning, completion.finish) == ("so", "hm, yes", Finish.STOP)

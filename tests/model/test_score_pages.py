@@ -1,8 +1,6 @@
 """Whatever JSON a server answers with: finite numbers, one for each text, or a reason."""
 
-import json
 import math
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -100,10 +98,3 @@ def outcome(rows: list[object], model: RewardModel, count: int) -> tuple[tuple[f
         return read_scores(rows, model, count), ""
     except BadScores as error:
         return (), str(error)
-
-
-@given(st.lists(st.floats(-LARGEST, LARGEST), max_size=5), st.randoms(use_true_random=False))
-def test_what_a_server_gives_comes_back_whatever_the_order_of_the_rows(scores: list[float], rng: Random) -> None:
-    rows = [{"index": index, "score": score} for index, score in enumerate(scores)]
-    rng.shuffle(rows)
-    assert read_scores(json.loads(json.dumps(rows)), SCORE, len(scores)) == tuple(scores)

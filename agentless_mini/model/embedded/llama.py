@@ -124,10 +124,7 @@ class Library:
 
 @functools.cache
 def load_library() -> Library:
-    """Load llama.cpp once per process and check that it is the build that the layouts describe.
-
-    Raises `EnvironmentFailed` where the wheel or NumPy is missing, is another version, or does not fit.
-    """
+    """Load llama.cpp once. Raises `EnvironmentFailed` where wheel or NumPy is missing, or is not what is described."""
     spec = importlib.util.find_spec(WHEEL)
     missing = [name for name, found in (("NumPy", importlib.util.find_spec("numpy")), (WHEEL, spec)) if found is None]
     if missing:
