@@ -122,28 +122,19 @@ async def discover(connection: Connection, name: str | None, window: int | None,
         served = ", ".join(entry.id for entry in models[:10])
         raise ModelUnknown(f"The server at {api} does not serve {name!r}: give --model one of {served}.")
     engine = {"vllm": Engine.VLLM, "llamacpp": Engine.LLAMA_CPP}.get(entry.owned_by or "", Engine.OTHER)
-    props, version = _Props(), _Version()
-    if engine is Engine.LLAMA_CPP:
-        props = await _if_there(connection.ask(f"{root}/props", _Props)) or props
+    props = await _if_there(connection.ask(f"{root}/props", _Props)) if engine is Engine.LLAMA_CPP else None
+    props = props or _Props()
     # vLLM does not repeat the window of the base model for LoRA adapters.
     of_parent = next((other.window() for other in models if other.id == entry.parent), None)
     learned = entry.window() or of_parent or props.default_generation_settings.n_ctx
     windows = [tokens for tokens in (learned, window) if tokens]
     if not windows:
-        raise ModelError(
-            f"The server does not say how long the context of {entry.id} is: pass --context with its tokens."
-        )
+        said = f"The server does not say how long the context of {entry.id} is"
+        raise ModelError(f"{said}: pass --context with its tokens.")
     counting = await _counting(connection, entry.id)
-    if engine is Engine.VLLM:
-        version = await _if_there(connection.ask(f"{root}/version", _Version)) or version
-    card = ModelCard(
-        name=entry.id,
-        context_window=min(windows),
-        decoding=decoding,
-        engine=engine.value,
-        revision=version.version or props.build_info,
-        exact_counts=counting is not None,
-    )
+    version = await _if_there(connection.ask(f"{root}/version", _Version)) if engine is Engine.VLLM else None
+    revision, is_exact = version.version if version else props.build_info, counting is not None
+    card = ModelCard(entry.id, min(windows), decoding, engine.value, revision, is_exact)
     return Endpoint(card, engine, counting, props.total_slots)
 
 
@@ -239,11 +230,10 @@ class PromptCheck:
     """What one server read of each prompt. The first that it cut is told, and `most` of them in a row are an error.
 
     A prompt was cut where the server says to have read clearly fewer tokens than its tokenizer counted (less than 9 in
-    10, and 64 more less), or than any tokenizer makes of the text (`fewest_tokens`). Some servers tell only what they
-    computed anew: where none are told to be cached, what opens like an earlier prompt counts as cached, and fewer than
-    256 tokens say nothing. One that was read whole may look cut where another process left its beginning in the cache.
-
-    In a row: with none between them that was read whole and is at least as long. With `most` 0 it is never an error.
+    10, and 64 more less), or than any tokenizer makes of the text (`fewest_tokens`). Where none are told to be cached,
+    it may tell only what it computed anew: what opens like an earlier prompt counts as cached, and fewer than 256
+    tokens, maybe the rest of one that another process left in the cache, say nothing. In a row: with none between them
+    that was read whole and is at least as long. With `most` 0 it is never an error.
     """
 
     def __init__(self, tell: Callable[[str], None], place: str, most: int) -> None:

@@ -47,12 +47,12 @@ class OpenAISampler(Client):
     """Asks one model of one server. See `ports.Sampler` for the contract of its methods.
 
     Samples with consecutive indices share a request of `n` choices, whose seeds vLLM and llama.cpp count up from the
-    request's: sample i is drawn with `params.seed + i`, also where it is owed later. The sampling settings that a
-    request does not name (top_k, penalties) stay as the server has them.
+    request's: sample i is drawn with `params.seed + i`, also where it is owed later. What a request does not name
+    (top_k, penalties) stays as the server has it.
 
     `on_tokens` is told of new tokens as they stream in (events, where the server does not count) and of their stage,
-    `tell` what people should know of the server, once. `environment` is that of the process: where the settings have
-    no key, OPENAI_API_KEY is sent to the address that it is meant for, and to no other.
+    `tell` what people should know of the server, once. Where the settings have no key, the OPENAI_API_KEY of the
+    process's `environment` is sent to the address that it is meant for, and to no other.
     """
 
     def __init__(
@@ -65,9 +65,7 @@ class OpenAISampler(Client):
     ) -> None:
         """Prepare to ask; `patience` is for tests. Raises `UsageError` without `base_url`, for a bad key or proxy."""
         super().__init__(Connection(_address(settings, environment), patience or Patience(settings.retries), tell))
-        self._settings = settings
-        self._on_tokens = on_tokens
-        self._tell = tell
+        self._settings, self._on_tokens, self._tell = settings, on_tokens, tell
         self._slots = Slots(settings.max_in_flight, settings.max_samples_per_request)
         self._discovery = asyncio.Lock()
         self._found: Endpoint | None = None
@@ -130,8 +128,7 @@ class Slots:
 
     def __init__(self, most: int, choices: int = 1) -> None:
         """Allow `most` requests of `choices` at first."""
-        self.most = most
-        self.choices = choices
+        self.most, self.choices = most, choices
         self.tells_usage: bool | None = None
         self._used = 0
         self._freed = asyncio.Condition()
@@ -150,10 +147,7 @@ class Slots:
             self._freed.notify()
 
     def halve(self, allowed: int) -> bool:
-        """Allow half of what was in flight, after a request that began while `allowed` were has given up its slot.
-
-        Returns whether it was changed. Of the requests that fail together only the first counts.
-        """
+        """Allow half of what was in flight, once for all requests that began while `allowed` were; return whether."""
         if allowed != self.most or not self._used:
             return False
         self.most = max(1, (self._used + 1) // 2)

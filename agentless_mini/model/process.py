@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
@@ -47,12 +47,10 @@ Progress = Callable[[str, float], None]
 """Told what the server is doing and the seconds since it was started, a few times a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogReading:
-    """How the log of one engine is read.
+class LogReading(NamedTuple):
+    """How the log of one engine is read: expressions with what they show, of which the last line that shows one counts.
 
-    `phases` are expressions with what they show to be going on, in the order of the engine; the last line that shows
-    one counts. `causes` are known failures, tried in order: an expression, the exception, what to try next.
+    `causes` are known failures, tried in order: an expression, the exception, what to try next.
     """
 
     phases: tuple[tuple[str, str], ...]
@@ -80,8 +78,7 @@ class LogReading:
         return told(EnvironmentFailed, last, "read the log for what led there")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerPlan:
+class ServerPlan(NamedTuple):
     """A server to be started, which will listen on `port`; `model` is the name under which requests ask for it."""
 
     engine: str
@@ -91,8 +88,7 @@ class ServerPlan:
     reading: LogReading
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Seconds: until a server must be healthy, and what one that is stopped has before it is killed."""
 
     start: float = 1800.0
@@ -265,8 +261,7 @@ def tail(log: Path) -> tuple[str, ...]:
 FORMAT: TypeAdapter[Server] = TypeAdapter(Server)
 
 
-@dataclass(frozen=True, slots=True)
-class NotRunning:
+class NotRunning(NamedTuple):
     """There is no server. `reason` says in a sentence how that is known, `ended` is the one that should be there."""
 
     reason: str

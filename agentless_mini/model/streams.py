@@ -129,11 +129,10 @@ class Assembly:
     waits for the usage of the request or the end of the stream. So do all, where it is not known yet whether the server
     tells usage: without any, no number is booked, as a count of events is none of tokens. Else usage is booked so:
 
-    * Tokens of a choice: the server's number where events carry one per choice (vLLM's continuous usage; llama.cpp's
-      usage after each choice), else the count of its events with text, which is too low where an event holds several
-      tokens. The last choice gets what is left of the request's total, so that the sum is the server's.
-    * Tokens of the prompt: once, on the completion with which the server reports them (vLLM: the request's last one,
-      llama.cpp: its first).
+    * Tokens of a choice: the server's number where it tells one per choice (vLLM in each event, llama.cpp after each
+      choice), else the count of its events with text, which is too low where an event holds several tokens. The last
+      choice gets what is left of the request's total, so that the sum is the server's.
+    * Tokens of the prompt: once, on the completion with which the server reports them.
     * Choices that a broken stream leaves unfinished are booked nowhere, although the server computed them.
     """
 

@@ -127,8 +127,7 @@ class RunTrace:
     """A run with its samples, by stage (those of an evolution after the repairs that it goes on from) and order.
 
     `prediction` is None where it did not come that far; the messages of its faults are cut to 500 characters. `boxes`
-    are in the order in which it got their results. `scores` are what a reward model gave patches, by normal form; it
-    was not asked of all.
+    are in the order of their results. `scores` are what a reward model gave patches that it was asked of, by form.
     """
 
     run: RunRecord

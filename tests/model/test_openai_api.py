@@ -19,7 +19,7 @@ from agentless_mini.model.grammar import edit_grammar
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
 from agentless_mini.settings.model import EndpointSettings
-from tests.fakes.model import Answer, Script, count_pieces
+from tests.fakes.model import Answer, Rule, Script, count_pieces
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer
 from tests.model.contract import SamplerContract, ask, collect, run
