@@ -1,7 +1,6 @@
 """A job that is recorded is not run again; what is run is recorded before anybody sees it."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,12 +38,6 @@ FULL = JobResult((
 ))  # fmt: skip
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store.db") as opened:
-        yield opened
-
-
 NOWHERE = ScriptedSandbox(lambda _: EnvironmentFailed("No daemon answers: start Docker."))
 
 
@@ -63,12 +56,12 @@ def test_a_job_that_is_recorded_is_answered_without_a_sandbox_as_it_came(store: 
     assert run(RecordedSandbox(NOWHERE, store), JOB) == [FULL]
 
 
-def test_a_result_is_in_the_store_when_it_is_seen_and_small_enough_there(store: Store, tmp_path: Path) -> None:
+def test_a_result_is_in_the_store_when_it_is_seen_and_small_enough_there(store: Store, path: Path) -> None:
     many = [replace(JOB, environment=Environment(str(number))) for number in range(20)]
     run(RecordedSandbox(ScriptedSandbox(lambda _: FULL), store), *many)
     assert all(store.get_box(job.key()) == FULL for job in many)
     store.close()
-    assert (tmp_path / "store.db").stat().st_size < 300_000  # of a million that was printed
+    assert (path).stat().st_size < 300_000  # of a million that was printed
 
 
 # --- what is recorded ------------------------------------------------------------------------------------------------
@@ -112,8 +105,8 @@ def test_a_failure_is_not_recorded(store: Store) -> None:
     assert run(recorded, JOB) == [FULL]
 
 
-def test_a_result_that_cannot_be_recorded_is_not_seen(tmp_path: Path, store: Store) -> None:
-    with Store.open_readonly(tmp_path / "store.db") as readonly, pytest.raises(StoreError):
+def test_a_result_that_cannot_be_recorded_is_not_seen(path: Path, store: Store) -> None:
+    with Store.open_readonly(path) as readonly, pytest.raises(StoreError):
         run(RecordedSandbox(ScriptedSandbox(refusing("no")), readonly), JOB)
 
 

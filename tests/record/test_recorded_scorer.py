@@ -1,7 +1,7 @@
 """A score that is recorded is not asked for again; what is asked for is recorded before anybody sees it."""
 
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +28,6 @@ async def started() -> Scorer:
 
 async def nowhere() -> Scorer:
     raise ServerUnreachable("Nothing answers: start the model server.")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store.db") as opened:
-        yield opened
 
 
 class SecondTime:
@@ -116,8 +110,8 @@ def test_what_came_before_a_failure_is_kept(store: Store) -> None:
     assert len(inner.requests[-1].answers) == 40 - kept
 
 
-def test_a_score_that_cannot_be_recorded_is_not_seen(tmp_path: Path, store: Store) -> None:
-    with Store.open_readonly(tmp_path / "store.db") as readonly, pytest.raises(StoreError):
+def test_a_score_that_cannot_be_recorded_is_not_seen(path: Path, store: Store) -> None:
+    with Store.open_readonly(path) as readonly, pytest.raises(StoreError):
         run(RecordedScorer(ready(ScriptedScorer(*RULES)), readonly).scores(REQUEST))
 
 
