@@ -5,7 +5,6 @@ of any other server only what its list of models says is used.
 """
 
 import enum
-import hashlib
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -239,24 +238,24 @@ class PromptCheck:
     def __init__(self, tell: Callable[[str], None], place: str, most: int) -> None:
         """Give a sentence on the server at `place` to `tell`."""
         self._tell, self._place, self._most = tell, place, most
-        self._counts: dict[bytes, int] = {}
-        self._seen: set[bytes] = set()
+        self._counts: dict[int, int] = {}  # of prompts by their hash: the texts would take much memory
+        self._seen: set[int] = set()
         self._openings: deque[str] = deque(maxlen=REMEMBERED)
         self._cut = self._longest_cut = 0
         self._is_told = False
 
     def counted(self, messages: tuple[Message, ...], tokens: int) -> None:
         """Take in what the server's own tokenizer counts."""
-        self._counts[_digest(messages)] = tokens
+        self._counts[hash(messages)] = tokens
 
     def read(self, messages: tuple[Message, ...], usage: Usage) -> None:
         """Take in what the server says to have read. Raises `ServerFailed` where it cuts one prompt after another."""
-        told, digest = usage.prompt_tokens, _digest(messages)
-        if not told or digest in self._seen:
+        told, prompt = usage.prompt_tokens, hash(messages)
+        if not told or prompt in self._seen:
             return
-        self._seen.add(digest)
+        self._seen.add(prompt)
         text = "\n".join(message.content for message in messages)
-        counted = self._counts.get(digest)
+        counted = self._counts.get(prompt)
         whole = fewest_tokens(text) if counted is None else counted * 9 // 10 - 64
         if usage.cached_tokens is not None:
             is_cut = told + usage.cached_tokens < whole
@@ -278,11 +277,6 @@ class PromptCheck:
         if not self._is_told:
             self._is_told = True
             self._tell(f"{cuts} {how}")
-
-
-def _digest(messages: tuple[Message, ...]) -> bytes:
-    said = "\0".join(f"{message.role}\0{message.content}" for message in messages)
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest()
 
 
 def _common(text: str, other: str) -> int:

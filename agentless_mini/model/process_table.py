@@ -24,6 +24,8 @@ from agentless_mini.errors import EnvironmentFailed, boundary
 PAUSE = 0.05
 PROC = Path("/proc")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What the guard is asked to do, the server is."""
 KEEP = b"k"
 """Written by the run once the server is to outlive it."""
 GRACE = 10.0
@@ -140,13 +142,12 @@ def main() -> int:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     myself = processes()[os.getpid()]
     family = Family(myself, spared=frozenset({myself.pid}))
-    passed_on = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)  # those that come before there is a child wait for it
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # those that come before there is a child wait for it
     child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=_begin_as_child)  # noqa: S603 - the run's own argument list
-    for kind in passed_on:
+    for kind in PASSED_ON:
         signal.signal(kind, lambda number, _frame: child.send_signal(number))
     threading.Thread(target=_watch, args=(child, family), daemon=True).start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     code = child.wait()
     family.wait(REMAINDER_GRACE)
     family.kill()
@@ -155,7 +156,7 @@ def main() -> int:
 
 def _begin_as_child() -> None:
     """Hear signals again, and be asked to stop where the guard is killed, which then can ask nobody."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 

@@ -21,14 +21,12 @@ from tests.model.scored import listening
 from tests.model.served import card, served, using
 
 
-def test_the_card_is_learned_from_vllm() -> None:
-    with ScriptedServer(served()) as server:
-        assert card(server) == ModelCard("scripted", 8192, engine="vllm", revision="0.0.0+scripted")
-
-
-def test_the_card_is_learned_from_llama_cpp() -> None:
-    with ScriptedServer(served(Dialect.LLAMA_CPP)) as server:
-        assert card(server) == ModelCard("scripted", 8192, engine="llama.cpp", revision="b0-scripted")
+@pytest.mark.parametrize(
+    ("dialect", "revision"), [(Dialect.VLLM, "0.0.0+scripted"), (Dialect.LLAMA_CPP, "b0-scripted")]
+)
+def test_the_card_is_learned_from_the_server(dialect: Dialect, revision: str) -> None:
+    with ScriptedServer(served(dialect)) as server:
+        assert card(server) == ModelCard("scripted", 8192, engine=dialect.value, revision=revision)
 
 
 def test_a_server_that_does_not_say_its_context_is_given_one_and_counts_are_estimates() -> None:
@@ -155,16 +153,12 @@ def test_pages_that_a_gateway_hides_are_done_without(owner: str) -> None:
     assert (found.context_window, found.revision, found.exact_counts) == (4096, "", False)
 
 
-@pytest.mark.parametrize(("dialect", "page"), [(Dialect.VLLM, "/version"), (Dialect.LLAMA_CPP, "/props")])
+@pytest.mark.parametrize(
+    ("dialect", "page"), [(Dialect.VLLM, "/version"), (Dialect.VLLM, "/tokenize"), (Dialect.LLAMA_CPP, "/props")]
+)
 def test_a_page_that_fails_is_an_error_and_not_an_absent_page(dialect: Dialect, page: str) -> None:
     fault = Fault(kind=FaultKind.ERROR, path=page, times=9)
     with ScriptedServer(served(dialect), (fault,)) as server, pytest.raises(ServerFailed, match="Internal server"):
-        card(server)
-
-
-def test_a_tokenizer_that_fails_is_an_error_and_not_an_estimate() -> None:
-    fault = Fault(kind=FaultKind.ERROR, path="/tokenize", times=9)
-    with ScriptedServer(served(), (fault,)) as server, pytest.raises(ServerFailed, match="Internal server error"):
         card(server)
 
 
