@@ -9,7 +9,7 @@ import pytest
 from agentless_mini.errors import StoreError
 from agentless_mini.ports import Find
 from agentless_mini.record import Store, recorded_derive
-from agentless_mini.record.effects import Kind
+from agentless_mini.record.effects import PATHS, Kind, stable_key
 from agentless_mini.record.memo import Memo, code_state, values_of
 
 
@@ -83,3 +83,15 @@ def test_a_value_that_cannot_be_recorded_is_not_seen(path: Path) -> None:
 
     with Store.open_readonly(path) as store, pytest.raises(StoreError):
         asyncio.run(Memo[str, int]().one(values_of(store, Kind[int]("number")), "key", compute))
+
+
+def test_what_is_found_counts_for_this_code_alone(store: Store) -> None:
+    given = ("tree", "a.py")
+    store.put_value(PATHS, stable_key("rule", code_state(), given), ("kept.py",))
+    store.put_value(PATHS, stable_key("other rule", "other code", given), ("stale.py",))
+
+    async def derived(rule: str) -> tuple[str, ...]:
+        return await recorded_derive(store)(rule, given, lambda: ("new.py",))
+
+    assert asyncio.run(derived("rule")) == ("kept.py",)
+    assert asyncio.run(derived("other rule")) == ("new.py",)
