@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import aclosing, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -232,8 +232,7 @@ def _endpoint(config: Config, machine: Machine) -> str:
     endpoint = endpoint.model_copy(update={"timeout_s": _SILENCE})
 
     async def ask() -> str:
-        sampler = OpenAISampler(endpoint, patience=Patience(0), environment=machine.environment)
-        async with aclosing(sampler):
+        async with OpenAISampler(endpoint, patience=Patience(0), environment=machine.environment) as sampler:
             card = await sampler.card()
         name = f"{endpoint.base_url} serves {printable(card.name)}"
         return f"{name} with a window of {card.context_window:,} tokens."

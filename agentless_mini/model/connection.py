@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -55,8 +55,7 @@ def is_loopback(url: str) -> bool:
     return bool(inner.is_loopback or inner.is_unspecified)
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(NamedTuple):
     """A proxy that the environment puts before an address: where it is (without a password), and which variable."""
 
     url: str
@@ -65,10 +64,7 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What people can turn where a server does not do its part: the names of settings and options.
-
-    `withheld` is the variable whose key was not sent, as it is meant for another address.
-    """
+    """The settings that people can turn where a server fails; `withheld` held a key meant for another address."""
 
     address: str = "--base-url"
     model: str = "--model"
@@ -81,10 +77,9 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it.
+    """Where the server is and how to get in: `api` ends in /v1 or the like. `environment` is that of the process.
 
-    `environment` is that of the process. With `is_openai` what OPENAI_ORG_ID, OPENAI_PROJECT_ID and
-    OPENAI_CUSTOM_HEADERS hold is sent, too.
+    With `is_openai` what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS hold is sent, too.
     """
 
     api: str
@@ -163,9 +158,9 @@ def _origin(url: str) -> tuple[str, str, int | None] | None:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often and how to wait: `retries` attempts after a failure without progress; the clock is injected.
+    """`retries` attempts after a failure without progress, after waits that grow as 1, 2, 4 ... 60 seconds.
 
-    The waits grow as 1, 2, 4 ... 60 seconds, each shortened at random by up to a quarter so that clients spread.
+    Each is shortened at random by up to a quarter so that clients spread.
     """
 
     retries: int
@@ -185,9 +180,7 @@ class Connection:
 
     def __init__(self, address: Address, patience: Patience, tell: Callable[[str], None]) -> None:
         """Connect to `address` when something is asked; `tell` people in a sentence of waits and smaller loads."""
-        self.address = address
-        self._patience = patience
-        self._tell = tell
+        self.address, self._patience, self._tell = address, patience, tell
         self._told: dict[str, int] = {}
         self._answered = False
         self._client = _client(address)
@@ -207,10 +200,9 @@ class Connection:
                 await self.recover(error, failures)
 
     async def events(self, body: Body, headers: Mapping[str, str], tokens: int) -> AsyncGenerator[Event, None]:
-        """Yield the events of a chat, streamed or in one piece; no second attempt. Closing it ends the request.
+        """Yield the events of a chat of at most so many tokens, streamed or whole, without a second attempt."""
+        import httpx2
 
-        `tokens` are the most that its answers may have in all.
-        """
         chat = f"{self.address.api}/chat/completions"
         room = MOST_PAGE + tokens * MOST_PER_TOKEN
         with self.edge():
@@ -220,7 +212,10 @@ class Connection:
                     chunks = _chunks(response, room)
                     async for data in _streamed(chunks, self.address.timeout_s):
                         yield Event.model_validate(_no_error(_parsed(data)))
-                    await _drained(chunks)
+                    with suppress(TimeoutError, httpx2.HTTPError):
+                        async with asyncio.timeout(DRAINING):  # a body that was read whole frees its connection
+                            async for _ in chunks:
+                                pass
                 else:
                     for event in whole_events(_no_error(await self._read(response, room))):
                         yield event
@@ -247,7 +242,7 @@ class Connection:
         return boundary(translation(self.address))
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close the connections to the server."""
         await self._client.aclose()
 
     async def _read(self, response: "httpx2.Response", most: int) -> object:
@@ -267,24 +262,17 @@ class Client:
         """Ask by this connection."""
         self._connection = connection
 
-    async def aclose(self) -> None:
-        """Close the connections to the server."""
-        await self._connection.aclose()
-
     async def __aenter__(self) -> Self:
         """Return the client, which is closed when the block ends."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the connections to the server."""
-        await self.aclose()
+        await self._connection.aclose()
 
 
 def _client(address: Address) -> "httpx2.AsyncClient":
-    """Return a client that goes no further than the address: no redirects, no proxies to this machine, no other's keys.
-
-    Raises `UsageError` for a proxy that the environment names and nobody can use.
-    """
+    """Return a client that follows no redirect and no proxy to this machine. Raises `UsageError` for a bad proxy."""
     import httpx2
 
     own = {
@@ -343,16 +331,6 @@ async def _chunks(response: "httpx2.Response", most: int) -> AsyncGenerator[byte
         if size > most:
             raise TooMuch(f"over {most // 1024**2} MiB in one answer")
         yield chunk
-
-
-async def _drained(chunks: AsyncIterator[bytes]) -> None:
-    """Read what follows the last event: only of a body that was read whole the connection is used again."""
-    import httpx2
-
-    with suppress(TimeoutError, httpx2.HTTPError):
-        async with asyncio.timeout(DRAINING):
-            async for _ in chunks:
-                pass
 
 
 async def _streamed(chunks: AsyncIterator[bytes], patience: float) -> AsyncIterator[str]:

@@ -5,7 +5,6 @@ of any other server only what its list of models says is used.
 """
 
 import enum
-import hashlib
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -42,21 +41,17 @@ class Engine(enum.StrEnum):
     OTHER = ""
 
 
-class Counting(enum.Enum):
-    """How tokens are counted."""
-
-    BY_MESSAGES = enum.auto()  # vLLM: /tokenize applies the chat template
-    BY_TEMPLATE = enum.auto()  # llama.cpp: /apply-template, then /tokenize
-    BY_ESTIMATE = enum.auto()
+Counting = Callable[[Connection, str, Wire], Awaitable[int]]
+"""A server's own way to count the tokens of a chat with one of its models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server as it was found. `max_choices` is how many choices one request may ask for (None: any)."""
+    """A server as it was found: without `counting` tokens are estimated, without `max_choices` `n` has no limit."""
 
     card: ModelCard
     engine: Engine
-    counting: Counting
+    counting: Counting | None
     max_choices: int | None
 
 
@@ -126,28 +121,19 @@ async def discover(connection: Connection, name: str | None, window: int | None,
         served = ", ".join(entry.id for entry in models[:10])
         raise ModelUnknown(f"The server at {api} does not serve {name!r}: give --model one of {served}.")
     engine = {"vllm": Engine.VLLM, "llamacpp": Engine.LLAMA_CPP}.get(entry.owned_by or "", Engine.OTHER)
-    props, version = _Props(), _Version()
-    if engine is Engine.LLAMA_CPP:
-        props = await _if_there(connection.ask(f"{root}/props", _Props)) or props
+    props = await _if_there(connection.ask(f"{root}/props", _Props)) if engine is Engine.LLAMA_CPP else None
+    props = props or _Props()
     # vLLM does not repeat the window of the base model for LoRA adapters.
     of_parent = next((other.window() for other in models if other.id == entry.parent), None)
     learned = entry.window() or of_parent or props.default_generation_settings.n_ctx
     windows = [tokens for tokens in (learned, window) if tokens]
     if not windows:
-        raise ModelError(
-            f"The server does not say how long the context of {entry.id} is: pass --context with its tokens."
-        )
+        said = f"The server does not say how long the context of {entry.id} is"
+        raise ModelError(f"{said}: pass --context with its tokens.")
     counting = await _counting(connection, entry.id)
-    if engine is Engine.VLLM:
-        version = await _if_there(connection.ask(f"{root}/version", _Version)) or version
-    card = ModelCard(
-        name=entry.id,
-        context_window=min(windows),
-        decoding=decoding,
-        engine=engine.value,
-        revision=version.version or props.build_info,
-        exact_counts=counting is not Counting.BY_ESTIMATE,
-    )
+    version = await _if_there(connection.ask(f"{root}/version", _Version)) if engine is Engine.VLLM else None
+    revision, is_exact = version.version if version else props.build_info, counting is not None
+    card = ModelCard(entry.id, min(windows), decoding, engine.value, revision, is_exact)
     return Endpoint(card, engine, counting, props.total_slots)
 
 
@@ -163,13 +149,13 @@ def wire_text(said: str) -> str:
 
 async def count(connection: Connection, endpoint: Endpoint, habits: Habits, messages: tuple[Message, ...]) -> int:
     """Return the tokens of a chat, the opening of the answer included, by the server's own count or `estimate`."""
-    if endpoint.counting is Counting.BY_ESTIMATE:
+    if endpoint.counting is None:
         return estimate(messages)
     wire = wire_messages(messages)
     while True:
         gone = habits.gone
         try:
-            return await _count(connection, endpoint.counting, endpoint.card.name, folded(wire, gone))
+            return await endpoint.counting(connection, endpoint.card.name, folded(wire, gone))
         except ModelError as error:
             if not habits.learn(error, gone):
                 raise
@@ -182,7 +168,13 @@ def estimate(messages: tuple[Message, ...]) -> int:
     blanks. That is 1.5 to 2.5 times the truth of SmolLM2 for 150 source files, and no bound for text made to defeat it.
     """
     pieces = (piece for message in messages for piece in _ESTIMATED_PIECE.findall(message.content))
-    return _ESTIMATED_TEMPLATE + _ESTIMATED_TURN * len(messages) + sum(map(_estimated, pieces))
+    tokens = 0
+    for piece in pieces:
+        if word := piece.lstrip(" "):
+            tokens += -(-len(word) // 2) if word.isascii() else len(word.encode("utf-8", "replace"))
+        else:
+            tokens += -(-len(piece) // 4)
+    return _ESTIMATED_TEMPLATE + _ESTIMATED_TURN * len(messages) + tokens
 
 
 def grammar_body(engine: Engine, grammar: str) -> dict[str, object]:
@@ -204,29 +196,24 @@ async def _if_there(asked: Awaitable[T]) -> T | None:
         return None
 
 
-async def _counting(connection: Connection, model: str) -> Counting:
+async def _counting(connection: Connection, model: str) -> Counting | None:
     """Find out by trying: a gateway may stand before the server and hide its tokenizer."""
-    for counting in (Counting.BY_MESSAGES, Counting.BY_TEMPLATE):
-        if (await _if_there(_count(connection, counting, model, _PROBE)) or 0) > 0:
+    for counting in (_count_as_vllm, _count_as_llama_cpp):
+        if (await _if_there(counting(connection, model, _PROBE)) or 0) > 0:
             return counting
-    return Counting.BY_ESTIMATE
+    return None
 
 
-async def _count(connection: Connection, counting: Counting, model: str, messages: Wire) -> int:
+async def _count_as_vllm(connection: Connection, model: str, messages: Wire) -> int:
+    body = {"model": model, "messages": messages, "add_generation_prompt": True}
+    return (await connection.ask(f"{connection.address.root}/tokenize", _Count, body)).count
+
+
+async def _count_as_llama_cpp(connection: Connection, _model: str, messages: Wire) -> int:
     root = connection.address.root
-    if counting is Counting.BY_MESSAGES:
-        body = {"model": model, "messages": messages, "add_generation_prompt": True}
-        return (await connection.ask(f"{root}/tokenize", _Count, body)).count
     text = (await connection.ask(f"{root}/apply-template", _Prompt, {"messages": messages})).prompt
     body = {"content": text, "add_special": True, "parse_special": True}
     return len((await connection.ask(f"{root}/tokenize", _Tokens, body)).tokens)
-
-
-def _estimated(piece: str) -> int:
-    word = piece.lstrip(" ")
-    if not word:
-        return -(-len(piece) // 4)
-    return -(-len(word) // 2) if word.isascii() else len(word.encode("utf-8", "replace"))
 
 
 def fewest_tokens(text: str) -> int:
@@ -242,37 +229,33 @@ class PromptCheck:
     """What one server read of each prompt. The first that it cut is told, and `most` of them in a row are an error.
 
     A prompt was cut where the server says to have read clearly fewer tokens than its tokenizer counted (less than 9 in
-    10, and 64 more less), or than any tokenizer makes of the text (`fewest_tokens`). Some servers tell only what they
-    computed anew: where none are told to be cached, what opens like an earlier prompt counts as cached, and fewer than
-    256 tokens say nothing. One that was read whole may look cut where another process left its beginning in the cache.
-
-    In a row: with none between them that was read whole and is at least as long. With `most` 0 it is never an error.
+    10, and 64 more less), or than any tokenizer makes of the text (`fewest_tokens`). Where none are told to be cached,
+    it may tell only what it computed anew: what opens like an earlier prompt counts as cached, and fewer than 256
+    tokens, maybe the rest of one that another process left in the cache, say nothing. In a row: with none between them
+    that was read whole and is at least as long. With `most` 0 it is never an error.
     """
 
     def __init__(self, tell: Callable[[str], None], place: str, most: int) -> None:
         """Give a sentence on the server at `place` to `tell`."""
-        self._tell = tell
-        self._place = place
-        self._most = most
-        self._counts: dict[bytes, int] = {}
-        self._seen: set[bytes] = set()
+        self._tell, self._place, self._most = tell, place, most
+        self._counts: dict[int, int] = {}  # of prompts by their hash: the texts would take much memory
+        self._seen: set[int] = set()
         self._openings: deque[str] = deque(maxlen=REMEMBERED)
-        self._cut = 0
+        self._cut = self._longest_cut = 0
         self._is_told = False
-        self._longest_cut = 0
 
     def counted(self, messages: tuple[Message, ...], tokens: int) -> None:
         """Take in what the server's own tokenizer counts."""
-        self._counts[_digest(messages)] = tokens
+        self._counts[hash(messages)] = tokens
 
     def read(self, messages: tuple[Message, ...], usage: Usage) -> None:
         """Take in what the server says to have read. Raises `ServerFailed` where it cuts one prompt after another."""
-        told, digest = usage.prompt_tokens, _digest(messages)
-        if not told or digest in self._seen:
+        told, prompt = usage.prompt_tokens, hash(messages)
+        if not told or prompt in self._seen:
             return
-        self._seen.add(digest)
+        self._seen.add(prompt)
         text = "\n".join(message.content for message in messages)
-        counted = self._counts.get(digest)
+        counted = self._counts.get(prompt)
         whole = fewest_tokens(text) if counted is None else counted * 9 // 10 - 64
         if usage.cached_tokens is not None:
             is_cut = told + usage.cached_tokens < whole
@@ -294,11 +277,6 @@ class PromptCheck:
         if not self._is_told:
             self._is_told = True
             self._tell(f"{cuts} {how}")
-
-
-def _digest(messages: tuple[Message, ...]) -> bytes:
-    said = "\0".join(f"{message.role}\0{message.content}" for message in messages)
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest()
 
 
 def _common(text: str, other: str) -> int:

@@ -53,7 +53,7 @@ GARBLED = Trouble(
     "sent what cannot be read",
 )
 TOO_MUCH = Trouble(
-    "The server at {url} sends more than was asked for ({said}): check {advice.address}, and see the server's log.",
+    "The server at {url} sends more than was asked for ({said}): check {advice.address}, and see the server's log."
 )
 BROKEN = Trouble(
     "The model server at {url} broke the connection: see its log, and run the same command again.",
@@ -78,8 +78,7 @@ _OF_STATUS = {400: REFUSED, 401: LOCKED, 403: LOCKED, 404: NO_PAGE, 422: REFUSED
 class NoAnswer(Exception):
     """What a server sent in the place of an answer, or of the rest of one: an error of its own.
 
-    `status` is the HTTP status, or the code that the error names, 0 without either; `body` the error as it came, and
-    `retry_after` the header of this name.
+    `status` is the HTTP status, or the code that the error names, 0 without either; `body` the error as it came.
     """
 
     def __init__(self, said: str, body: object = None, status: int = 0, retry_after: str = "") -> None:
@@ -133,7 +132,7 @@ def trouble_of(error: BaseException | None) -> Trouble:
             found = _OF_STATUS.get(status, REDIRECTS if 300 <= status < 400 else FAILING)
             if found is NO_PAGE:
                 return NO_MODEL if "model" in said.lower() else NO_PAGE
-            return TOO_LONG if found is REFUSED and is_overflow(said) else found
+            return TOO_LONG if found is REFUSED and _OVERFLOW.search(said) else found
         case StreamEnded():
             return ENDED
         case TooMuch():
@@ -148,7 +147,7 @@ def trouble_of(error: BaseException | None) -> Trouble:
 
 
 def cause(error: AminiError, address: "Address") -> str:
-    """Return what a server did that is worth another attempt, in words of ours alone: foreign ones would all differ."""
+    """Return what a server did that is worth another attempt, in words of ours: foreign ones would all differ."""
     foreign = error.__cause__ or error
     code = status(error)
     return _filled(trouble_of(foreign).again, foreign, address) if code is None else f"answered {code}"
@@ -187,16 +186,6 @@ def can_pass(error: AminiError) -> bool:
     return (code >= 500 and code != 501) or code in _WORTH_RETRYING
 
 
-def is_refusal(error: AminiError) -> bool:
-    """Return whether the server refused the request as it is, for a reason other than its length."""
-    return trouble_of(error.__cause__) is REFUSED
-
-
-def is_silent(error: AminiError) -> bool:
-    """Return whether the server was there and sent nothing for longer than it may."""
-    return trouble_of(error.__cause__) is SILENT
-
-
 def is_absent(error: AminiError) -> bool:
     """Return whether the server has no such page, or none that speaks as expected."""
     return isinstance(error.__cause__, ValueError) or (status(error) is not None and not can_pass(error))
@@ -229,11 +218,6 @@ def _words(error: BaseException) -> str:
     if not first["loc"]:
         return "the page is no JSON object"
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-
-
-def is_overflow(said: str) -> bool:
-    """Return whether a server's words are about a prompt that is too long for the model."""
-    return _OVERFLOW.search(said) is not None
 
 
 Wire = tuple[dict[str, str], ...]
@@ -291,7 +275,7 @@ def refused(error: AminiError) -> Part | None:
     if not isinstance(wrong, NoAnswer) or status(error) not in _STATUSES:
         return None
     said = " ".join(_texts(wrong.body if wrong.body is not None else str(wrong), _DEEPEST))[:_MOST_SAID]
-    if is_overflow(said):
+    if _OVERFLOW.search(said):
         return None
     if _NO_SYSTEM.search(said):
         return Part.SYSTEM
@@ -311,8 +295,7 @@ class Habits:
     def __init__(self, tell: Callable[[str], None], place: str) -> None:
         """Give sentences on the server at `place` to `tell`."""
         self.gone: frozenset[Part] = frozenset()
-        self._tell = tell
-        self._place = place
+        self._tell, self._place = tell, place
 
     def learn(self, error: AminiError, spared: frozenset[Part]) -> bool:
         """Return whether a request that was sent without `spared` may be taken now that one part more is left out."""

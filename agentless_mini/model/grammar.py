@@ -86,7 +86,7 @@ def _file_rules(name: str, file: ShownFile) -> Iterator[str]:
     texts: list[str] = []
     starts: dict[str, str] = {}
     for number, excerpt in enumerate(file.excerpts):
-        rows = _rows(excerpt.text)
+        rows = shown_rows(excerpt.text)
         names = [f"{name}e{number}t{at}" for at in range(len(rows))]
         texts += [f"{names[at]} ::= {_literal(row + chr(10))}" for at, row in enumerate(rows) if _is_plain(row)]
         for at, least in enumerate(_unique_lengths(rows, file)):
@@ -130,11 +130,12 @@ def _unique_lengths(rows: Sequence[str], file: ShownFile) -> list[int]:
 
 
 def _runs(text: str, length: int) -> Iterator[str]:
-    rows = _rows(text)
+    rows = shown_rows(text)
     return ("\n".join(rows[at : at + length]) for at in range(len(rows) - length + 1))
 
 
-def _rows(text: str) -> list[str]:
+def shown_rows(text: str) -> list[str]:
+    """Return the lines of an excerpt without their ends, be they `\\n` or `\\r\\n`."""
     return [row.removesuffix("\r") for row in text.removesuffix("\n").split("\n")]
 
 

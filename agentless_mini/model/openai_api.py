@@ -18,7 +18,17 @@ from agentless_mini.domain import Completion, Decoding, Finish, Message, ModelCa
 from agentless_mini.errors import AminiError, UsageError, boundary
 from agentless_mini.model.connection import Address, Advice, Body, Client, Connection, Patience, belongs_to_openai
 from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
-from agentless_mini.model.failures import Habits, Part, StreamEnded, folded, is_refusal, is_silent, refused, without
+from agentless_mini.model.failures import (
+    REFUSED,
+    SILENT,
+    Habits,
+    Part,
+    StreamEnded,
+    folded,
+    refused,
+    trouble_of,
+    without,
+)
 from agentless_mini.model.streams import Assembly
 from agentless_mini.settings.model import EndpointSettings, checked_key
 
@@ -37,12 +47,12 @@ class OpenAISampler(Client):
     """Asks one model of one server. See `ports.Sampler` for the contract of its methods.
 
     Samples with consecutive indices share a request of `n` choices, whose seeds vLLM and llama.cpp count up from the
-    request's: sample i is drawn with `params.seed + i`, also where it is owed later. The sampling settings that a
-    request does not name (top_k, penalties) stay as the server has them.
+    request's: sample i is drawn with `params.seed + i`, also where it is owed later. What a request does not name
+    (top_k, penalties) stays as the server has it.
 
     `on_tokens` is told of new tokens as they stream in (events, where the server does not count) and of their stage,
-    `tell` what people should know of the server, once. `environment` is that of the process: where the settings have
-    no key, OPENAI_API_KEY is sent to the address that it is meant for, and to no other.
+    `tell` what people should know of the server, once. Where the settings have no key, the OPENAI_API_KEY of the
+    process's `environment` is sent to the address that it is meant for, and to no other.
     """
 
     def __init__(
@@ -53,14 +63,9 @@ class OpenAISampler(Client):
         tell: Callable[[str], None] = lambda said: None,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Prepare to ask the server of `settings`; `patience` replaces its retries and waits (for tests).
-
-        Raises `UsageError` where no `base_url` is set, or a key or proxy of the environment cannot be used.
-        """
+        """Prepare to ask; `patience` is for tests. Raises `UsageError` without `base_url`, for a bad key or proxy."""
         super().__init__(Connection(_address(settings, environment), patience or Patience(settings.retries), tell))
-        self._settings = settings
-        self._on_tokens = on_tokens
-        self._tell = tell
+        self._settings, self._on_tokens, self._tell = settings, on_tokens, tell
         self._slots = Slots(settings.max_in_flight, settings.max_samples_per_request)
         self._discovery = asyncio.Lock()
         self._found: Endpoint | None = None
@@ -69,10 +74,9 @@ class OpenAISampler(Client):
         self._prompts = PromptCheck(tell, self._connection.address.api, settings.cut_prompts)
 
     async def card(self) -> ModelCard:
-        """Return the model as the server describes it. The server is asked once.
+        """Return the model as the server, asked once, describes it.
 
-        Raises `ServerUnreachable` at once where nothing answers, `ServerFailed`, `ModelUnknown`, and `ModelError` where
-        nobody says how long the context is.
+        Raises `ServerUnreachable`, `ServerFailed`, `ModelUnknown`; `ModelError` where the context's length is unknown.
         """
         return (await self._endpoint()).card
 
@@ -124,8 +128,7 @@ class Slots:
 
     def __init__(self, most: int, choices: int = 1) -> None:
         """Allow `most` requests of `choices` at first."""
-        self.most = most
-        self.choices = choices
+        self.most, self.choices = most, choices
         self.tells_usage: bool | None = None
         self._used = 0
         self._freed = asyncio.Condition()
@@ -144,10 +147,7 @@ class Slots:
             self._freed.notify()
 
     def halve(self, allowed: int) -> bool:
-        """Allow half of what was in flight, after a request that began while `allowed` were has given up its slot.
-
-        Returns whether it was changed. Of the requests that fail together only the first counts.
-        """
+        """Allow half of what was in flight, once for all requests that began while `allowed` were; return whether."""
         if allowed != self.most or not self._used:
             return False
         self.most = max(1, (self._used + 1) // 2)
@@ -168,8 +168,7 @@ def runs(indices: tuple[int, ...], longest: int) -> Iterator[tuple[int, ...]]:
 class _Draws:
     """The draws of one prompt, so that a retry never draws a sample twice nor changes its seed.
 
-    Each run of samples is a task of its own; what they finish goes through one queue. `body` is the request without its
-    messages and its share of samples.
+    Each run of samples is a task of its own; what they finish goes through one queue. `body` lacks messages and share.
     """
 
     connection: Connection
@@ -183,9 +182,7 @@ class _Draws:
 
     async def completions(self) -> AsyncGenerator[Completion, None]:
         """Yield each sample once when it is finished. Closing the iterator ends all requests; so does cancelling what
-        waits for the next sample, once those that have arrived are yielded too.
-
-        Raises `ModelError` where a run is given up; what was finished before has been yielded.
+        waits for the next sample, once those that have arrived are yielded too. Raises `ModelError` after all of them.
         """
         try:
             self._start(self.request.indices, 0)
@@ -223,22 +220,20 @@ class _Draws:
 
     async def _draw(self, run: tuple[int, ...], failures: int) -> None:
         """Ask for a run; start again for what is still owed of it after a failure."""
-        assembly, gone, allowed = (
-            Assembly(run, self.request.params.max_tokens, self.slots.tells_usage),
-            self.habits.gone,
-            0,
-        )
+        assembly = Assembly(run, self.request.params.max_tokens, self.slots.tells_usage)
+        gone, allowed = self.habits.gone, 0
         try:
             async with self.slots as allowed:
                 gone = self.habits.gone
                 if len(run) <= self.slots.choices:  # else less was learned while this run waited: it is split
                     await self._stream(run, gone, assembly)
         except AminiError as error:
-            if len(run) > 1 and is_refusal(error) and refused(error) in {Part.N, None}:
+            trouble = trouble_of(error.__cause__)
+            if len(run) > 1 and trouble is REFUSED and refused(error) in {Part.N, None}:
                 self.slots.choices = 1
             elif not self.habits.learn(error, gone):
                 failures = 1 if assembly.given else failures + 1
-                if is_silent(error) and self.slots.halve(allowed):
+                if trouble is SILENT and self.slots.halve(allowed):
                     self.connection.tell_fewer(self.slots.most)
                 await self.connection.recover(error, failures)
         owed = tuple(index for index in run if index not in assembly.given)

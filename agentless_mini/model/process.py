@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
@@ -47,12 +47,10 @@ Progress = Callable[[str, float], None]
 """Told what the server is doing and the seconds since it was started, a few times a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogReading:
-    """How the log of one engine is read.
+class LogReading(NamedTuple):
+    """How the log of one engine is read: expressions with what they show, of which the last line that shows one counts.
 
-    `phases` are expressions with what they show to be going on, in the order of the engine; the last line that shows
-    one counts. `causes` are known failures, tried in order: an expression, the exception, what to try next.
+    `causes` are known failures, tried in order: an expression, the exception, what to try next.
     """
 
     phases: tuple[tuple[str, str], ...]
@@ -80,12 +78,8 @@ class LogReading:
         return told(EnvironmentFailed, last, "read the log for what led there")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerPlan:
-    """A server to be started: the command line, the port that it will listen on, and how its log is read.
-
-    `model` is the name under which requests ask for it.
-    """
+class ServerPlan(NamedTuple):
+    """A server to be started, which will listen on `port`; `model` is the name under which requests ask for it."""
 
     engine: str
     model: str
@@ -94,8 +88,7 @@ class ServerPlan:
     reading: LogReading
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Seconds: until a server must be healthy, and what one that is stopped has before it is killed."""
 
     start: float = 1800.0
@@ -104,10 +97,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that was healthy when it was started.
-
-    `process` leads its group. `base_url` is what an OpenAI client takes; `started` is in seconds since 1970.
-    """
+    """A server that was healthy when it was started (in seconds since 1970). `process` leads its group."""
 
     base_url: str
     model: str
@@ -148,10 +138,7 @@ async def start(plan: ServerPlan, log: Path, limits: Limits, progress: Progress)
 
 @asynccontextmanager
 async def running(plan: ServerPlan, log: Path, limits: Limits, progress: Progress) -> AsyncIterator[Server]:
-    """Run a server for as long as the block: it is stopped after it, and if this process is killed, too.
-
-    Raises as `start` does.
-    """
+    """Run a server for as long as the block, and no longer if this process is killed. Raises as `start` does."""
     guard, server = await _bring_up(plan, log, limits, progress)
     try:
         yield server
@@ -166,10 +153,7 @@ async def is_healthy(server: Server) -> bool:
 
 
 def stop(server: Server, limits: Limits) -> None:
-    """Stop a server and all that it started: asked first, killed after the grace. Nothing to do if it is gone.
-
-    Raises `EnvironmentFailed` if processes of it remain.
-    """
+    """Stop a server, if it lives, and all that it started. Raises `EnvironmentFailed` if processes of it remain."""
     if is_alive(server.process):
         _stop(server.process, limits)
     with suppress(ChildProcessError):  # started by another process, or collected already
@@ -236,7 +220,7 @@ def _launch(command: tuple[str, ...], log: Path) -> Guard:
 
 
 async def _answers(port: int) -> bool:
-    """Return whether a healthy server listens on the port of this machine."""
+    """Return whether a healthy server listens on the port."""
     try:
         async with asyncio.timeout(ANSWER_LIMIT):
             reader, writer = await asyncio.open_connection(HOST, port)
@@ -277,8 +261,7 @@ def tail(log: Path) -> tuple[str, ...]:
 FORMAT: TypeAdapter[Server] = TypeAdapter(Server)
 
 
-@dataclass(frozen=True, slots=True)
-class NotRunning:
+class NotRunning(NamedTuple):
     """There is no server. `reason` says in a sentence how that is known, `ended` is the one that should be there."""
 
     reason: str
@@ -329,14 +312,13 @@ async def serve(plan: ServerPlan, home: Path, limits: Limits, progress: Progress
 
 
 def stop_recorded(home: Path, limits: Limits) -> Server | NotRunning:
-    """Stop the recorded server, forget it, and return which it was.
-
-    Raises `EnvironmentFailed` if it cannot be stopped.
-    """
+    """Stop the recorded server, forget it, and return which it was. Raises `EnvironmentFailed` where it cannot."""
     found = find_server(home)
     if isinstance(found, Server):
         stop(found, limits)
-    ended = found if isinstance(found, Server) else found.ended
+        ended: Server | None = found
+    else:
+        ended = found.ended
     if ended is not None:
         with _readable(home), (home / LOCK).open("ab") as lock, suppress(FileNotFoundError):
             # Not where a start is under way or another record has taken its place.

@@ -24,6 +24,8 @@ from agentless_mini.errors import EnvironmentFailed, boundary
 PAUSE = 0.05
 PROC = Path("/proc")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What the guard is asked to do, the server is."""
 KEEP = b"k"
 """Written by the run once the server is to outlive it."""
 GRACE = 10.0
@@ -140,45 +142,31 @@ def main() -> int:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     myself = processes()[os.getpid()]
     family = Family(myself, spared=frozenset({myself.pid}))
-    child = _run(sys.argv[1:])
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # those that come before there is a child wait for it
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=_begin_as_child)  # noqa: S603 - the run's own argument list
+    for kind in PASSED_ON:
+        signal.signal(kind, lambda number, _frame: child.send_signal(number))
     threading.Thread(target=_watch, args=(child, family), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     code = child.wait()
     family.wait(REMAINDER_GRACE)
     family.kill()
     return code if code >= 0 else 128 - code
 
 
-def _run(command: list[str]) -> subprocess.Popen[bytes]:
-    """Start the command, and from now on pass on to it what this process is asked to do."""
-    running: list[subprocess.Popen[bytes]] = []
-    early: list[int] = []
-
-    def pass_on(number: int, _frame: object) -> None:
-        if running:
-            running[0].send_signal(number)
-        else:
-            early.append(number)
-
-    for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(kind, pass_on)
-    dies_with_us = _die_with_parent if sys.platform == "linux" else None
-    running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=dies_with_us))  # noqa: S603 - the run's own argument list
-    for number in early:
-        running[0].send_signal(number)
-    return running[0]
-
-
-def _die_with_parent() -> None:
-    """Have this process asked to stop where the guard is killed, which then can ask nobody."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def _begin_as_child() -> None:
+    """Hear signals again, and be asked to stop where the guard is killed, which then can ask nobody."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _watch(child: subprocess.Popen[bytes], family: Family) -> None:
-    if os.read(sys.stdin.fileno(), 1) == KEEP:
-        return
-    child.terminate()
-    family.wait(GRACE)
-    family.kill()
+    """End the family once the run is gone, unless it said that the server may stay."""
+    if os.read(sys.stdin.fileno(), 1) != KEEP:
+        child.terminate()
+        family.wait(GRACE)
+        family.kill()
 
 
 if __name__ == "__main__":

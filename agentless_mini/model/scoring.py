@@ -15,14 +15,13 @@ model's own chat template; the server batches what is in flight.
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import MappingProxyType
 
 from pydantic import BaseModel
 
 from agentless_mini.domain import Message, RewardModel, Role, ScoreRequest, ScoreRoute
-from agentless_mini.errors import AminiError, ServerFailed, UsageError, boundary
+from agentless_mini.errors import ServerFailed, UsageError
 from agentless_mini.model.connection import Address, Advice, Body, Client, Connection, Patience
 from agentless_mini.model.endpoints import Models, wire_messages, wire_text
 from agentless_mini.settings.model import ScorerSettings
@@ -56,10 +55,7 @@ class HttpScorer(Client):
         tell: Callable[[str], None] = lambda said: None,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Prepare to ask the server of `settings`; `patience` replaces its retries and waits (for tests).
-
-        Raises `UsageError` where no `base_url` is set.
-        """
+        """Prepare to ask the server of `settings`; `patience` is for tests. Raises `UsageError` without `base_url`."""
         if settings.base_url is None:
             raise UsageError("No reward model is chosen: set scorer.base_url to the address of its server.")
         address = Address.of(settings.base_url, settings, ADVICE, environment)
@@ -69,9 +65,7 @@ class HttpScorer(Client):
 
     async def served(self) -> str:
         """Return the name of the first model that the server lists."""
-        url = f"{self._connection.address.api}/models"
-        with self._reading("/v1/models"):
-            models = (await self._connection.ask(url, Models)).data
+        models = (await self._connection.ask(f"{self._connection.address.api}/models", Models)).data
         if not models:
             raise ServerFailed(f"The server at {self._connection.address.api} lists no model: set scorer.model.")
         return models[0].id
@@ -89,22 +83,14 @@ class HttpScorer(Client):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _part(self, part: ScoreRequest) -> tuple[float, ...]:
-        page = f"/{part.model.route.value}"
+        root, page = self._connection.address.root, f"/{part.model.route.value}"
         async with self._slots:
-            with self._reading(page):
-                answer = await self._connection.ask(self._connection.address.root + page, _Page, _body(part))
-                return read_scores(answer.data, part.model, len(part.answers))
-
-    def _reading(self, page: str) -> AbstractContextManager[None]:
-        """Return the boundary at which a page that says something else than scores becomes an error of ours."""
-        place = f"The reward model's server at {self._connection.address.root} answers {page} with"
-
-        def unusable(error: BaseException) -> AminiError:
-            what = error if isinstance(error, BadScores) else "what cannot be read"
-            return ServerFailed(f"{place} {what}: check scorer.route, scorer.label and the model that is served.")
-
-        # A number of too many digits and lists in lists without end are no JSON errors, but errors all the same.
-        return boundary({ValueError: unusable, RecursionError: unusable})
+            answer = await self._connection.ask(root + page, _Page, _body(part))
+        try:
+            return read_scores(answer.data, part.model, len(part.answers))
+        except BadScores as error:
+            said = f"The reward model's server at {root} answers {page} with {error}"
+            raise ServerFailed(f"{said}: check scorer.route, scorer.label and the model that is served.") from error
 
 
 class _Page(BaseModel):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 
 from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
 from agentless_mini.model.failures import TooMuch
@@ -69,9 +69,7 @@ def _tokens(said: object) -> object:
 Count = Annotated[int | None, BeforeValidator(_tokens)]
 
 
-class CachedTokens(BaseModel):
-    """How much of the prompt the server did not compute."""
-
+class _Cached(BaseModel):
     cached_tokens: Count = None
 
 
@@ -80,12 +78,11 @@ class UsageReport(BaseModel):
 
     prompt_tokens: Count = None
     completion_tokens: Count = None
-    prompt_tokens_details: CachedTokens | None = None
+    prompt_tokens_details: _Cached | None = None
 
     def of_prompt(self) -> Usage:
         """Return the part of the prompt, and what of it came from the server's cache."""
-        details = self.prompt_tokens_details or CachedTokens()
-        return Usage(self.prompt_tokens, details.cached_tokens)
+        return Usage(self.prompt_tokens, (self.prompt_tokens_details or _Cached()).cached_tokens)
 
 
 class Event(BaseModel):
@@ -95,10 +92,8 @@ class Event(BaseModel):
     usage: UsageReport | None = None
 
 
-class _WholeChoice(BaseModel):
-    index: int = 0
-    message: Delta
-    finish_reason: str | None = None
+class _WholeChoice(ChoiceEvent):
+    delta: Delta = Field(validation_alias="message")
 
 
 class _Whole(BaseModel):
@@ -110,8 +105,7 @@ def whole_events(page: object) -> Iterator[Event]:
     """Yield an answer in one piece as the events of a stream that says the same. Raises ValidationError for others."""
     whole = _Whole.model_validate(page)
     for choice in whole.choices:
-        ends = choice.finish_reason or "stop"
-        yield Event(choices=(ChoiceEvent(index=choice.index, delta=choice.message, finish_reason=ends),))
+        yield Event(choices=(choice.model_copy(update={"finish_reason": choice.finish_reason or "stop"}),))
     if whole.usage is not None:
         yield Event(usage=whole.usage)
 
@@ -135,24 +129,19 @@ class Assembly:
     waits for the usage of the request or the end of the stream. So do all, where it is not known yet whether the server
     tells usage: without any, no number is booked, as a count of events is none of tokens. Else usage is booked so:
 
-    * Tokens of a choice: the server's number where events carry one per choice (vLLM's continuous usage; llama.cpp's
-      usage after each choice), else the count of its events with text, which is too low where an event holds several
-      tokens. The last choice gets what is left of the request's total, so that the sum is the server's.
-    * Tokens of the prompt: once, on the completion with which the server reports them (vLLM: the request's last one,
-      llama.cpp: its first).
+    * Tokens of a choice: the server's number where it tells one per choice (vLLM in each event, llama.cpp after each
+      choice), else the count of its events with text, which is too low where an event holds several tokens. The last
+      choice gets what is left of the request's total, so that the sum is the server's.
+    * Tokens of the prompt: once, on the completion with which the server reports them.
     * Choices that a broken stream leaves unfinished are booked nowhere, although the server computed them.
     """
 
     indices: tuple[int, ...]
     max_tokens: int
-    tells: bool | None = None
-    """Whether the server is known to tell usage; None where that is not known."""
-    streamed: int = 0
-    """All tokens so far."""
-    given: set[int] = field(default_factory=set)
-    """The samples given out."""
-    told: bool = False
-    """Whether this stream has told usage."""
+    tells: bool | None = None  # whether the server is known to tell usage
+    streamed: int = 0  # all tokens so far
+    given: set[int] = field(default_factory=set)  # the samples given out
+    told: bool = False  # whether this stream has told usage
     _choices: dict[int, _Choice] = field(default_factory=dict)
     _events: int = 0
     _held: list[int] = field(default_factory=list)
@@ -169,10 +158,10 @@ class Assembly:
         self._events += 1
         if self._events > len(self.indices) * (self.max_tokens * _EVENTS_A_TOKEN + _ANYWAY):
             raise TooMuch(f"{self._events} events in one answer")
-        if not event.choices and event.usage is not None:
+        is_report = not event.choices and event.usage is not None
+        if is_report and event.usage is not None:
             self._settle(event.usage)
-            yield from self._release()
-        elif self._finished < len(self.indices) and (self.told or self.tells is not None):
+        if is_report or (self._finished < len(self.indices) and (self.told or self.tells is not None)):
             yield from self._release()
         for part in event.choices:
             self._take(part, event)

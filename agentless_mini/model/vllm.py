@@ -49,17 +49,19 @@ class _AdapterConfig(BaseModel):
 def plan_vllm(model: str, settings: VllmSettings, gpus: tuple[str, ...]) -> ServerPlan:
     """Return how to start vLLM for a model of the hub or of a local folder, on the GPUs that `find_gpus` found.
 
-    NAME@COMMIT is served under that name, by this commit's weights, tokenizer and code.
-    Raises `UsageError` for what is no commit, a port in use or a folder that holds no adapter, `EnvironmentFailed` if
-    vLLM is nowhere.
+    NAME@COMMIT is served under that name, by this commit's weights, tokenizer and code. Raises `UsageError` for what is
+    no commit, a port in use or a folder without an adapter, `EnvironmentFailed` if vLLM is nowhere.
     """
-    base = _base_name(model, settings)
+    base, served = _base_name(model, settings), served_name(model, settings)
     folder, commit = Path(model).expanduser(), None
     if folder.is_dir():
         model = str(folder.resolve())
     else:
         model, commit = pinned(model)
-    config = _model_config(model)
+    try:
+        config = _ModelConfig.model_validate_json((Path(model) / "config.json").read_bytes())
+    except (OSError, ValidationError):  # of the hub, or unreadable
+        config = _ModelConfig()
     # A reward model, which scores texts and writes none.
     scores = any(name.endswith("ForSequenceClassification") for name in config.architectures)
     if gpus:
@@ -82,16 +84,11 @@ def plan_vllm(model: str, settings: VllmSettings, gpus: tuple[str, ...]) -> Serv
         *_adapters(settings.adapters, base),
         *settings.extra,
     )
-    return ServerPlan(
-        "vLLM", settings.adapters[0].resolve().name if settings.adapters else base, command, port, READING
-    )
+    return ServerPlan("vLLM", served, command, port, READING)
 
 
 def served_name(model: str, settings: VllmSettings) -> str:
-    """Return the name under which requests ask for what is planned: the first adapter's, else the model's.
-
-    Raises `UsageError` for a revision that is no commit.
-    """
+    """Return the name (the first adapter's, else the model's) of what is planned. Raises `UsageError` for no commit."""
     return settings.adapters[0].resolve().name if settings.adapters else _base_name(model, settings)
 
 
@@ -127,34 +124,27 @@ def tensor_parallel(gpus: int, heads: int | None) -> int:
     return count
 
 
-def _model_config(model: str) -> _ModelConfig:
-    """Return what the configuration of a model in a local folder says: nothing where it cannot be read."""
-    try:
-        return _ModelConfig.model_validate_json((Path(model) / "config.json").read_bytes())
-    except (OSError, ValidationError):
-        return _ModelConfig()
-
-
 def _adapters(folders: tuple[Path, ...], base: str) -> tuple[str, ...]:
     if not folders:
         return ()
     names = [folder.resolve().name for folder in folders]
     if len({*names, base}) <= len(names):
         raise UsageError("Two adapters, or an adapter and the model, have the same name: rename a folder.")
-    highest = 1
-    for folder in folders:
-        try:
-            config = _AdapterConfig.model_validate_json((folder / "adapter_config.json").read_bytes())
-        except (OSError, ValidationError) as error:
-            missing = f"There is no LoRA adapter in {folder} (adapter_config.json with its rank): name its folder."
-            raise UsageError(missing) from error
-        highest = max(highest, config.r)
+    highest = max(map(_rank, folders))
     rank = next((rank for rank in LORA_RANKS if rank >= highest), highest)
     modules = (
         canonical_json({"name": name, "path": str(folder.resolve())})
         for name, folder in zip(names, folders, strict=True)
     )
     return ("--enable-lora", f"--max-loras={len(names)}", f"--max-lora-rank={rank}", "--lora-modules", *modules)
+
+
+def _rank(adapter: Path) -> int:
+    try:
+        return _AdapterConfig.model_validate_json((adapter / "adapter_config.json").read_bytes()).r
+    except (OSError, ValidationError) as error:
+        missing = f"There is no LoRA adapter in {adapter} (adapter_config.json with its rank): name its folder."
+        raise UsageError(missing) from error
 
 
 def find_gpus(visible: str | None) -> tuple[str, ...]:
@@ -198,29 +188,25 @@ READING = LogReading(
         (
             "CUDA out of memory|OutOfMemoryError|CUDA error: out of memory|No available memory for the cache blocks"
             "|less than desired [GC]PU memory|larger than the (maximum number of tokens|available KV cache)",
-            EnvironmentFailed,
-            "shorten the context (--max-model-len), use more GPUs, or free memory",
+            EnvironmentFailed, "shorten the context (--max-model-len), use more GPUs, or free memory",
         ),
         ("[Aa]ddress already in use", UsageError, "choose another port"),
         (
             "not a valid model identifier|Repository ?Not ?Found|Repo id must|GatedRepo|gated repo"
             r"|Invalid repository ID|[Cc]an't load the configuration|no file named config\.json",
-            ModelUnknown,
-            "check the model's name or folder, and log in to the hub if it is gated",
+            ModelUnknown, "check the model's name or folder, and log in to the hub if it is gated",
         ),
         (
             "We couldn't connect to|LocalEntryNotFound|OfflineModeIsEnabled|Name or service not known"
             "|Max retries exceeded",
-            EnvironmentFailed,
-            "reach the hub first, or name a local folder",
+            EnvironmentFailed, "reach the hub first, or name a local folder",
         ),
         (
             "Failed to infer device type|No CUDA GPUs are available|NVIDIA driver|CUDA driver",
-            EnvironmentFailed,
-            "make the GPU visible, or install vLLM's build for this hardware",
+            EnvironmentFailed, "make the GPU visible, or install vLLM's build for this hardware",
         ),
         ("error: (unrecognized arguments|argument )", UsageError, "correct the flags after --"),
         ("divisible by tensor parallel", UsageError, "set the number of GPUs (tensor_parallel) to a divisor"),
         ("trust_remote_code=True|--trust-remote-code", UsageError, "allow the model's own code, if you trust it"),
     ),
-)
+)  # fmt: skip

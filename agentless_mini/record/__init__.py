@@ -32,29 +32,3 @@ from agentless_mini.record.records import (
     Spending,
 )
 from agentless_mini.record.runs import generation_of
-
-__all__ = [
-    "AttemptRecord",
-    "AttemptState",
-    "EvalStart",
-    "GradeRecord",
-    "InstanceRecord",
-    "Once",
-    "PromptRecord",
-    "RecordedSampler",
-    "RecordedSandbox",
-    "RecordedScorer",
-    "RunId",
-    "RunRecord",
-    "RunStart",
-    "RunStatus",
-    "RunSummary",
-    "RunTrace",
-    "SampleRecord",
-    "Spending",
-    "Store",
-    "generation_of",
-    "kept_texts",
-    "recorded_derive",
-    "traced_scoring",
-]

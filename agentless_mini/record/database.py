@@ -20,7 +20,7 @@ import time
 import types
 import typing
 import zlib
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -51,9 +51,7 @@ class Database:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: int | None) -> None:
         """Own the connection and the lock's descriptor (None for a reader); `create` and `view` make both."""
-        self.path = path
-        self._connection = connection
-        self._lock = lock
+        self.path, self._connection, self._lock = path, connection, lock
 
     @classmethod
     def create(cls, path: Path, version: int, tables: str, waiting: Waiting | None = None) -> Self:
@@ -102,16 +100,17 @@ class Database:
         with translated(self.path):
             return self._connection.execute(query, tuple(map(_storable, values))).fetchall()
 
+    def values(self, kind: type[T], query: str, *values: Value) -> Iterator[T]:
+        """Return the rows that a query finds as values of a type, whose fields are the columns, in this order."""
+        return (read(kind, list(row)) for row in self.read(query, *values))
+
     def write(self, statement: str, *values: Value) -> int:
         """Run one statement; return the rowid of the last row inserted."""
         with translated(self.path):
             return self._connection.execute(statement, tuple(map(_storable, values))).lastrowid or 0
 
     def insert(self, table: str, /, **columns: Value) -> int:
-        """Insert a row and return its rowid. Where its key is there, that row stays.
-
-        The names of tables and columns are constants of the code, never foreign.
-        """
+        """Insert a row and return its rowid. Where its key is there, that row stays. Names are the code's constants."""
         names, marks = ", ".join(columns), ", ".join("?" * len(columns))
         statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 - constants
         return self.write(statement, *columns.values())
@@ -122,18 +121,15 @@ class Database:
         self.write(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", *columns.values())  # noqa: S608 - constants
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
         """Make the writes inside take effect together, or not at all if one raises."""
         with translated(self.path), self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(begin)
             yield
 
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> contextlib.AbstractContextManager[None]:
         """Let the reads inside see the file at one moment, whatever a run writes meanwhile."""
-        with translated(self.path), self._connection:
-            self._connection.execute("BEGIN")
-            yield
+        return self.transaction("BEGIN")
 
     def close(self) -> None:
         """Close the file and let go of the lock."""
@@ -171,9 +167,6 @@ def _storable(value: Value) -> Value:
     return value
 
 
-# --- opening ---------------------------------------------------------------------------------------------------------
-
-
 def _resolved(path: Path) -> Path:
     """Follow links, so that two names of one file have one lock."""
     path = path.resolve()
@@ -198,9 +191,6 @@ def _has_tables(path: Path, connection: sqlite3.Connection, version: int) -> boo
             f"{advice}, or name another place (--store; of eval: --out)."
         )
     return True
-
-
-# --- the lock --------------------------------------------------------------------------------------------------------
 
 
 def _lock_path(path: Path) -> Path:
@@ -241,9 +231,6 @@ def _locked(descriptor: int, kind: int) -> bool:
     except OSError:
         return False
     return True
-
-
-# --- errors of SQLite and of the disk, as ours ------------------------------------------------------------------------
 
 
 def named(path: Path) -> str:
@@ -325,6 +312,9 @@ def read(kind: type[T], values: Json) -> T:
     return found
 
 
+_READ: Mapping[type, Callable[[Any], Json]] = {bytes: base64.b64decode, str: text, bool: bool}
+
+
 @functools.cache
 def _reader(kind: Any) -> Callable[[Json], Any]:  # noqa: ANN401 - a type, as an annotation says it
     """Return what makes a value of a type."""
@@ -344,9 +334,9 @@ def _reader(kind: Any) -> Callable[[Json], Any]:  # noqa: ANN401 - a type, as an
             return kind(**{name: inners[name](value) for name, value in named})
 
         return whole
-    if kind is bytes:
-        return base64.b64decode
-    return kind if issubclass(kind, enum.Enum) else lambda value: value
+    if kind in _READ:
+        return _READ[kind]
+    return kind if isinstance(kind, type) and issubclass(kind, enum.Enum) else lambda value: value
 
 
 def usage_columns(usage: Usage) -> dict[str, int]:

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from agentless_mini.domain import (
     Completion,
@@ -36,33 +35,26 @@ from agentless_mini.record.database import (
     usage_of,
     written,
 )
+from agentless_mini.record.evaluations import EvalLog
 from agentless_mini.record.records import PromptRecord
 from agentless_mini.record.runs import RunLog
 from agentless_mini.record.schema import TABLES, VERSION
-
-if TYPE_CHECKING:
-    from agentless_mini.record.evaluations import EvalLog
 
 V = TypeVar("V")
 
 
 class Store:
-    """An open store, to be used from one thread. Each `put_...` has reached the file when it returns.
-
-    Every method raises `StoreError` if the file cannot be used.
-    """
+    """An open store, for one thread. Each `put_...` has reached the file when it returns. All raise `StoreError`."""
 
     def __init__(self, database: Database) -> None:
         """Use an open database; `open` and `open_readonly` make one."""
-        self._database = database
-        self.runs = RunLog(database)
+        self._database, self.runs, self.evals = database, RunLog(database), EvalLog(database)
 
     @classmethod
     def open(cls, path: Path, waiting: Waiting | None = None) -> Self:
-        """Open the store for a run, for this process alone, and make it if it is missing.
+        """Open the store for this process alone, and make it if it is missing; dead runs are marked as interrupted.
 
-        Runs that a killed process left open are marked as interrupted. While another process has it, `waiting` is told
-        and its end waited for; without `waiting` that raises `StoreBusy`. Raises `StoreError` if it cannot be used.
+        While another process has it, `waiting` is told and its end waited for; without it that raises `StoreBusy`.
         """
         store = cls(Database.create(path, VERSION, TABLES, waiting))
         store.runs.close_abandoned()
@@ -77,22 +69,13 @@ class Store:
         """Return the open store."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the store."""
         self.close()
 
     def close(self) -> None:
         """Close the file and let other runs use it."""
         self._database.close()
-
-    @property
-    def evals(self) -> "EvalLog":
-        """Return the evaluation of this store; most have none."""
-        from agentless_mini.record.evaluations import EvalLog
-
-        return EvalLog(self._database)
 
     # --- samples -----------------------------------------------------------------------------------------------------
 
@@ -150,10 +133,6 @@ class Store:
 
     # --- sandbox runs ------------------------------------------------------------------------------------------------
 
-    def has_box(self, key: str) -> bool:
-        """Return whether the job with this key was run."""
-        return bool(self._database.read("SELECT 1 FROM boxes WHERE key = ?", key))
-
     def get_box(self, key: str) -> JobResult | None:
         """Return what came of the job with this key, or None where it is still to be run."""
         rows = self._database.read("SELECT result FROM boxes WHERE key = ?", key)
@@ -165,10 +144,6 @@ class Store:
         self._database.insert("boxes", key=key, job=pack(ran), result=pack(came), seconds=seconds, created=time.time())
 
     # --- values by key -----------------------------------------------------------------------------------------------
-
-    def has(self, kind: str, key: str) -> bool:
-        """Return whether a value of a kind is there."""
-        return bool(self._database.read("SELECT 1 FROM memo WHERE kind = ? AND key = ?", kind, key))
 
     def value(self, kind: "Kind[V]", key: str) -> V | None:
         """Return the value of a key, or None where none is recorded."""
@@ -193,10 +168,7 @@ class Store:
         return self.value(_CARD, model)
 
     def put_card(self, model: str, card: ModelCard) -> None:
-        """Record a model's card. If it differs from the one before, the token counts made under that one are forgotten.
-
-        Another engine, revision or window may come with another tokenizer or chat template; counting is cheap.
-        """
+        """Record a model's card. Under another card tokens may count otherwise: counts made before are forgotten."""
         if self.card(model) == card:
             return
         self._database.write("DELETE FROM memo WHERE kind = ?", token_counts(model).name)
@@ -213,10 +185,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Kind(Generic[V]):
-    """A kind of value that is remembered by key. `dump` and `load` are its way to JSON and back.
-
-    `most` is how many are kept, the newest; 0: all.
-    """
+    """A kind of value that is remembered by key, as JSON by `dump` and `load`: the `most` newest, or (0) all."""
 
     name: str
     dump: Callable[[V], Json] = lambda value: value

@@ -10,7 +10,7 @@ from dataclasses import asdict, astuple, replace
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.record.database import Database, Row, named, text
+from agentless_mini.record.database import Database, named, read, text
 from agentless_mini.record.records import (
     AttemptRecord,
     AttemptState,
@@ -50,13 +50,11 @@ _GRADED = "SELECT created - seconds, created FROM grades"
 
 
 class EvalLog:
-    """The evaluation of an open store. Every method raises `StoreError` if the file cannot be used."""
+    """The evaluation of an open store, as `Store.evals`. All methods raise `StoreError` if the file cannot be used."""
 
     def __init__(self, database: Database) -> None:
-        """Use an open database; `Store.evals` is one."""
+        """Use an open database."""
         self._database = database
-
-    # --- written as it goes on ---------------------------------------------------------------------------------------
 
     def begin(self, start: EvalStart) -> None:
         """Record that the evaluation begins, or goes on: then `started` stays, and other settings forget the attempts.
@@ -64,13 +62,12 @@ class EvalLog:
         Raises `UsageError` where the store has another evaluation: of another dataset or model.
         """
         if found := self.find():
-            differing = f"another dataset ({printable(found.dataset)})"
-            if found.fingerprint == start.fingerprint:
-                differing = "" if found.model == start.model else f"another model ({printable(found.model)})"
-            if differing:
-                raise UsageError(
-                    f"{named(self._database.path)} has an evaluation of {differing}: name another folder with --out."
-                )
+            other = "" if found.model == start.model else f"another model ({printable(found.model)})"
+            if found.fingerprint != start.fingerprint:
+                other = f"another dataset ({printable(found.dataset)})"
+            if other:
+                place = named(self._database.path)
+                raise UsageError(f"{place} has an evaluation of {other}: name another folder with --out.")
         started = found.started if found else start.started or time.time()
         with self._database.transaction():
             if found is not None and found.settings != start.settings:
@@ -82,10 +79,8 @@ class EvalLog:
         self._database.insert("instances", **{**asdict(instance), "files": canonical_json(instance.files)})
 
     def put_attempt(self, attempt: AttemptRecord) -> None:
-        """Record how far an instance came, in place of what was recorded of an earlier attempt.
-
-        The run that decided it stays where this attempt failed by the infrastructure and names none.
-        """
+        """Record how far an instance came, in place of an earlier attempt; where this one names no run and failed by
+        the infrastructure, the run that decided the instance stays."""
         self._database.write(
             "INSERT OR REPLACE INTO attempts VALUES (?1,"
             " coalesce(?2, (SELECT run FROM attempts WHERE instance = ?1 AND ?3 = ?7)), ?3, ?4, ?5, ?6)",
@@ -104,44 +99,30 @@ class EvalLog:
             time.time(),
         )
 
-    # --- read --------------------------------------------------------------------------------------------------------
-
     def find(self) -> EvalStart | None:
         """Return the evaluation of the store, or None."""
-        rows = self._database.read(
-            "SELECT name, dataset, fingerprint, model, settings, versions, started FROM evaluations"
-        )
-        for *texts, started in rows:
-            name, dataset, fingerprint, model, settings, versions = map(text, texts)
-            return EvalStart(name, dataset, fingerprint, model, settings, versions, started)
-        return None
+        query = "SELECT name, dataset, fingerprint, model, settings, versions, started FROM evaluations"
+        return next(self._database.values(EvalStart, query), None)
 
     def start(self) -> EvalStart:
         """Return the evaluation of the store. Raises `UsageError` where it has none."""
-        found = self.find()
-        if found is None:
-            raise UsageError(
-                f"{named(self._database.path)} has no evaluation: name the folder of one, as amini eval told it."
-            )
-        return found
+        if found := self.find():
+            return found
+        place = named(self._database.path)
+        raise UsageError(f"{place} has no evaluation: name the folder of one, as amini eval told it.")
 
     def instances(self) -> tuple[InstanceRecord, ...]:
         """Return the instances in order of id."""
-        rows = self._database.read("SELECT id, repo, difficulty, created, image, files FROM instances ORDER BY id")
-        found = ((map(text, texts), tuple(json.loads(files))) for *texts, files in rows)
-        return tuple(
-            InstanceRecord(name, repo, difficulty, created, files, image)
-            for (name, repo, difficulty, created, image), files in found
-        )
+        rows = self._database.read("SELECT id, repo, difficulty, created, files, image FROM instances ORDER BY id")
+        return tuple(read(InstanceRecord, [*texts, json.loads(files), image]) for *texts, files, image in rows)
 
     def attempts(self) -> tuple[AttemptRecord, ...]:
         """Return how far each instance came, in order of id; those that were never tried are left out."""
-        return tuple(_attempt(row) for row in self._database.read(f"{_ATTEMPTS} ORDER BY instance"))
+        return tuple(self._database.values(AttemptRecord, f"{_ATTEMPTS} ORDER BY instance"))
 
     def attempt(self, instance: str) -> AttemptRecord | None:
         """Return how far an instance came, None where it was never tried."""
-        rows = self._database.read(f"{_ATTEMPTS} WHERE instance = ?", instance)
-        return next((_attempt(row) for row in rows), None)
+        return next(self._database.values(AttemptRecord, f"{_ATTEMPTS} WHERE instance = ?", instance), None)
 
     def decided(self, instance: str) -> RunId | None:
         """Return the run that decided an instance, None where it is still to be decided."""
@@ -149,10 +130,7 @@ class EvalLog:
         return next((RunId(run) for (run,) in rows), None)
 
     def submitted(self, instance: str = "") -> dict[str, bytes]:
-        """Return the chosen patch of each instance that came to its end, by id; empty where there is none.
-
-        Where an instance is named, of that one alone.
-        """
+        """Return the chosen patch (or b"") of each instance that came to its end, or of the named one alone, by id."""
         rows = self._database.read(
             "SELECT instance, diff FROM attempts LEFT JOIN predictions USING (run) LEFT JOIN patches ON patch = digest"
             " WHERE (state <> ?1 OR predictions.run IS NOT NULL) AND (?2 = '' OR instance = ?2) ORDER BY instance",
@@ -163,19 +141,17 @@ class EvalLog:
 
     def get_grade(self, key: str) -> GradeRecord | None:
         """Return what was said of the patch with this key, or None where it was not graded."""
-        rows = self._database.read(f"{_GRADES} WHERE key = ?", key)
-        return next((_grade(row) for row in rows), None)
+        return next(self._database.values(GradeRecord, f"{_GRADES} WHERE key = ?", key), None)
 
     def grades(self, instance: str = "") -> tuple[GradeRecord, ...]:
         """Return the grades of an instance, or of all, in order of instance and diff."""
-        rows = self._database.read(f"{_GRADES} WHERE ?1 = '' OR instance = ?1 ORDER BY instance, diff", instance)
-        return tuple(_grade(row) for row in rows)
+        query = f"{_GRADES} WHERE ?1 = '' OR instance = ?1 ORDER BY instance, diff"
+        return tuple(self._database.values(GradeRecord, query, instance))
 
     def grade_versions(self) -> tuple[str, ...]:
         """Return the versions of the official harness that graded, in order."""
-        return tuple(
-            text(version) for (version,) in self._database.read("SELECT DISTINCT version FROM grades ORDER BY 1")
-        )
+        rows = self._database.read("SELECT DISTINCT version FROM grades ORDER BY 1")
+        return tuple(text(version) for (version,) in rows)
 
     def spending(self) -> Spending:
         """Sum up all that was paid for in the store, by this command and all before it, as it is at one moment."""
@@ -187,20 +163,6 @@ class EvalLog:
             working, asking = [*self._database.read(_RUNS), *self._database.read(_GRADED)], self._database.read(_ASKING)
         seconds = float(boxes), float(grading), covered(working), covered(asking)
         return Spending(prompt, cached, answered, distinct, *seconds, *untold)
-
-
-def _attempt(row: Row) -> AttemptRecord:
-    name, run, state, stage, failure, seconds = row
-    decided = None if run is None else RunId(run)
-    return AttemptRecord(text(name), decided, AttemptState(state), stage, text(failure), seconds)
-
-
-def _grade(row: Row) -> GradeRecord:
-    key, instance, normal, diff, resolved, applied, report, version, seconds = row
-    return GradeRecord(key, instance, normal, diff, bool(resolved), bool(applied), text(report), version, seconds)
-
-
-# --- what was paid for ------------------------------------------------------------------------------------------------
 
 
 def covered(spans: Iterable[tuple[float, ...]]) -> float:

@@ -13,19 +13,10 @@ only where something is owed. With a `run` it notes in the record what that run 
 import asyncio
 import copy
 import functools
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Hashable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -57,24 +48,18 @@ Pay = Callable[[tuple[K, ...]], AsyncGenerator[tuple[K, V], None]]
 
 @dataclass(frozen=True, slots=True)
 class Shelf(Generic[K, V]):
-    """Where values of one kind are recorded.
+    """Where values of one kind are recorded: `get` returns that of a key, None where there is none; `put` records one.
 
-    `there` returns those of some keys whose values are recorded, `get` the value of such a key, `put` records one. One
-    that the next run should pay for again it passes over: only who waits now sees it.
+    A value that the next run should pay for again `put` passes over: only who waits now sees it.
     """
 
-    there: Callable[[Collection[K]], Collection[K]]
     get: Callable[[K], V | None]
     put: Callable[[K, V], None]
 
 
 def values_of(store: Store, kind: Kind[V]) -> Shelf[str, V]:
     """Return the shelf of the values of a kind."""
-    return Shelf(
-        lambda keys: [key for key in keys if store.has(kind.name, key)],
-        lambda key: store.value(kind, key),
-        lambda key, value: store.put_value(kind, key, value),
-    )
+    return Shelf(partial(store.value, kind), partial(store.put_value, kind))
 
 
 class Memo(Generic[K, V]):
@@ -100,17 +85,15 @@ class Memo(Generic[K, V]):
         """
         owed = list(dict.fromkeys(keys))
         while owed:
-            there = shelf.there(owed)
-            mine = tuple(key for key in owed if key not in there and key not in self._in_flight)
-            async with self._paying(shelf, mine, pay) if mine else nullcontext(_none) as following:
-                for key in (key for key in owed if key in there):
-                    if (found := shelf.get(key)) is None:
-                        raise KeyError(key)
-                    yield key, found
+            there = {key: value for key in owed if (value := shelf.get(key)) is not None}
+            waited = {key: self._in_flight[key] for key in owed if key in self._in_flight and key not in there}
+            mine = tuple(key for key in owed if key not in there and key not in waited)
+            async with self._paying(shelf, mine, pay) as following:
+                for item in there.items():
+                    yield item
                 while (arrived := await following()) is not None:
                     yield arrived
-            owed = [key for key in owed if key not in there and key not in mine]
-            waited = {key: self._in_flight[key] for key in owed if key in self._in_flight}
+            owed = list(waited)
             if waited:
                 await asyncio.wait(waited.values(), return_when=asyncio.FIRST_COMPLETED)
             for key, future in waited.items():
@@ -125,6 +108,19 @@ class Memo(Generic[K, V]):
         claimed = {key: asyncio.get_running_loop().create_future() for key in keys}
         self._in_flight |= claimed
 
+        async def work() -> None:
+            if not keys:
+                return
+            left = set(keys)
+            async with aclosing(pay(keys)) as paid:
+                async for key, value in paid:
+                    left.remove(key)  # a KeyError here is an adapter that breaks its contract
+                    shelf.put(key, value)
+                    self._in_flight.pop(key).set_result(value)
+                    arrived.put_nowait((key, value))
+            if left:
+                raise RuntimeError(f"{len(left)} of {len(keys)} values that were asked for did not come")
+
         def end(_: asyncio.Task[None]) -> None:  # runs even where the task was cancelled before its first step
             for key, future in claimed.items():
                 if self._in_flight.get(key) is future:
@@ -137,30 +133,13 @@ class Memo(Generic[K, V]):
                 await task
             return found
 
-        task = asyncio.create_task(self._pay(shelf, keys, pay, arrived))
+        task = asyncio.create_task(work())
         task.add_done_callback(end)
         try:
             yield following
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-    async def _pay(
-        self, shelf: Shelf[K, V], keys: tuple[K, ...], pay: Pay[K, V], arrived: asyncio.Queue[tuple[K, V] | None]
-    ) -> None:
-        left = set(keys)
-        async with aclosing(pay(keys)) as paid:
-            async for key, value in paid:
-                left.remove(key)  # a KeyError here is an adapter that breaks its contract
-                shelf.put(key, value)
-                self._in_flight.pop(key).set_result(value)
-                arrived.put_nowait((key, value))
-        if left:
-            raise RuntimeError(f"{len(left)} of {len(keys)} values that were asked for did not come")
-
-
-async def _none() -> None:
-    return None
 
 
 class Once(Generic[V]):
@@ -192,18 +171,14 @@ _PART = 32  # answers that are scored, and recorded, at once
 class RecordedSampler:
     """A model before which stands the record. See `ports.Sampler` for the contract of its methods.
 
-    `start` returns the model, and is called once, when something is owed. Where all is recorded the model is not even
-    asked for its card.
+    `start` returns the model, and is called once, when something is owed: where all is recorded, not even for its card.
     """
 
     def __init__(
         self, start: Callable[[], Awaitable[Sampler]], store: Store, model: str, run: RunId | None = None
     ) -> None:
         """Put `store` before a model. `model` is the name that it is asked for by; requests carry the same."""
-        self._inner = Once(start)
-        self._store = store
-        self._model = model
-        self._run = run
+        self._inner, self._store, self._model, self._run = Once(start), store, model, run
         self._planned: ModelCard | None = None
         self._live = Once(self._ask_for_card)
         self._samples = Memo[Sample, Completion]()
@@ -250,23 +225,16 @@ class RecordedSampler:
                 if isinstance(stream, AsyncGenerator):
                     await stream.aclose()
 
+        shelf: Shelf[Sample, Completion] = Shelf(
+            lambda sample: self._store.get_sample(*sample),
+            lambda sample, value: self._store.put_sample(sample[0], request, value),
+        )
         wanted = [(key, index) for index in request.indices]
-        async with aclosing(self._samples.each(self._shelf(request), wanted, paid)) as found:
+        async with aclosing(self._samples.each(shelf, wanted, paid)) as found:
             async for (_, index), completion in found:
                 if self._run is not None:
                     self._store.runs.link(self._run, key, index)
                 yield completion
-
-    def _shelf(self, request: SampleRequest) -> Shelf[Sample, Completion]:
-        def there(keys: Collection[Sample]) -> Collection[Sample]:
-            recorded = {key: self._store.recorded(key) for key in {key for key, _ in keys}}
-            return {(key, index) for key, index in keys if index in recorded[key]}
-
-        return Shelf(
-            there,
-            lambda sample: self._store.get_sample(*sample),
-            lambda sample, value: self._store.put_sample(sample[0], request, value),
-        )
 
     async def _check_model(self) -> None:
         """Before anything is paid for, make sure that the run was planned for the model that is served now."""
@@ -294,9 +262,7 @@ class RecordedSandbox:
 
     def __init__(self, inner: Sandbox, store: Store, run: RunId | None = None) -> None:
         """Put `store` before `inner`."""
-        self._inner = inner
-        self._store = store
-        self._run = run
+        self._inner, self._store, self._run = inner, store, run
         self._boxes = Memo[str, JobResult]()
 
     async def run(self, job: Job) -> JobResult:
@@ -307,8 +273,7 @@ class RecordedSandbox:
             if is_conclusive(result):
                 self._store.put_box(key, job, result)
 
-        shelf = Shelf(lambda keys: [key for key in keys if self._store.has_box(key)], self._store.get_box, put)
-        result = await self._boxes.one(shelf, key, lambda: self._inner.run(job))
+        result = await self._boxes.one(Shelf(self._store.get_box, put), key, lambda: self._inner.run(job))
         if self._run is not None and is_conclusive(result):
             self._store.runs.link_box(self._run, key)
         return result

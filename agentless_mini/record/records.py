@@ -38,10 +38,7 @@ class RunStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """All that a run starts from. `settings` and `versions` are the texts of JSON objects, without secrets.
-
-    `repository`, `commit` and `tree` are the snapshot's name, commit and digest.
-    """
+    """All that a run starts from: the snapshot's name, commit and digest; JSON texts of settings and versions."""
 
     model: str
     instance: str
@@ -113,8 +110,7 @@ class SampleRecord:
 class BoxRecord:
     """A sandbox run as a run used it, without its result (`Store.get_box`).
 
-    `steps` has the program of each step, with arguments cut to 200 characters; `files` are the paths of what was put
-    over the tree. `seconds` is the time of all steps, `replayed` as in `SampleRecord`.
+    `steps` has the program of each step, with arguments cut to 200 characters; `files` are paths put over the tree.
     """
 
     key: str
@@ -131,8 +127,7 @@ class RunTrace:
     """A run with its samples, by stage (those of an evolution after the repairs that it goes on from) and order.
 
     `prediction` is None where it did not come that far; the messages of its faults are cut to 500 characters. `boxes`
-    are in the order in which it got their results. `scores` are what a reward model gave patches, by normal form; it
-    was not asked of all.
+    are in the order of their results. `scores` are what a reward model gave patches that it was asked of, by form.
     """
 
     run: RunRecord
@@ -189,10 +184,7 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class EvalStart:
-    """All that an evaluation starts from. `settings` and `versions` are the texts of JSON objects, without secrets.
-
-    `fingerprint` is that of the dataset's rows; `started` in seconds since 1970.
-    """
+    """All that an evaluation starts from (in seconds since 1970). `fingerprint` is that of the dataset's rows."""
 
     name: str
     dataset: str
@@ -238,10 +230,7 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class GradeRecord:
-    """What the official harness said of a patch of an instance; `diff` is the SHA-256 of its bytes, in hex.
-
-    `normal` is the normal form that it stands for, `report` the harness's own report of the instance as JSON.
-    """
+    """What the official harness said of a patch of an instance, in JSON; `diff` is the SHA-256 of its bytes, in hex."""
 
     key: str
     instance: str

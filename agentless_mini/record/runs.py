@@ -19,7 +19,6 @@ from agentless_mini.domain import (
     Finish,
     GeneratedCase,
     ImageTree,
-    Issue,
     Localization,
     PackedTree,
     Patch,
@@ -33,7 +32,19 @@ from agentless_mini.domain import (
     plain,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.record.database import Database, Packed, Row, named, pack, read, text, unpack, usage_of, written
+from agentless_mini.record.database import (
+    Database,
+    Packed,
+    Row,
+    Value,
+    named,
+    pack,
+    read,
+    text,
+    unpack,
+    usage_of,
+    written,
+)
 from agentless_mini.record.records import (
     BoxRecord,
     RunId,
@@ -77,32 +88,21 @@ _PATCHES = """
 
 
 class RunLog:
-    """The runs of an open store. Every method raises `StoreError` if the file cannot be used."""
+    """The runs of an open store, as `Store.runs`. All methods raise `StoreError` if the file cannot be used."""
 
     def __init__(self, database: Database) -> None:
-        """Use an open database; `Store.runs` is one."""
+        """Use an open database."""
         self._database = database
-
-    # --- written as a run goes on ------------------------------------------------------------------------------------
 
     def begin(self, start: RunStart) -> RunId:
         """Record that a run begins and return its number, counted from 1."""
-        row = self._database.insert(
-            "runs",
-            started=time.time(),
-            status=RunStatus.RUNNING.value,
-            model=start.model,
-            instance=start.instance,
-            repository=start.repository,
-            commit_id=start.commit,
-            tree=start.tree,
-            issue=start.issue.text,
-            issue_source=start.issue.source,
-            command=canonical_json(start.command),
-            settings=start.settings,
-            versions=start.versions,
-        )
-        return RunId(row)
+        same = {
+            name: getattr(start, name) for name in ("model", "instance", "repository", "tree", "settings", "versions")
+        }
+        issue = {"issue": start.issue.text, "issue_source": start.issue.source}
+        other = {"commit_id": start.commit, "command": canonical_json(start.command)}
+        begun: dict[str, Value] = {"started": time.time(), "status": RunStatus.RUNNING.value}
+        return RunId(self._database.insert("runs", **begun, **same, **issue, **other))
 
     def finish(self, run: RunId, status: RunStatus, exit_code: int, failure: str = "") -> None:
         """Record how a run ended, and the sentence that it failed with."""
@@ -175,8 +175,6 @@ class RunLog:
         """Return the largest `generation` in the settings of the runs of a model on an issue, 0 where there is none."""
         rows = self._database.read("SELECT settings FROM runs WHERE model = ? AND issue = ?", model, issue)
         return max((generation_of(text(settings)) for (settings,) in rows), default=0)
-
-    # --- read to be shown --------------------------------------------------------------------------------------------
 
     def summaries(self) -> tuple[RunSummary, ...]:
         """Return all runs, the latest first."""
@@ -261,20 +259,9 @@ def _marks(said: list[str] | dict[str, list[str]]) -> tuple[tuple[str, ...], tup
 
 
 def _run(row: Row) -> RunRecord:
-    number, started, finished, status, exit_code, failure, model, instance, *rest = row
-    repository, commit, tree, issue, source, command, settings, versions = rest
-    start = RunStart(
-        text(model),
-        text(instance),
-        text(repository),
-        commit,
-        tree,
-        Issue(text(issue), text(source)),
-        tuple(json.loads(command)),
-        text(settings),
-        text(versions),
-    )
-    return RunRecord(number, start, started, RunStatus(status), finished, exit_code, text(failure))
+    number, started, finished, status, exit_code, failure, *of, issue, source, command, settings, versions = row
+    start = [*of, [issue, source], json.loads(command), settings, versions]
+    return read(RunRecord, [number, start, started, status, finished, exit_code, failure])
 
 
 def _sample(row: Row, patches: dict[str, Patch]) -> SampleRecord:

@@ -44,22 +44,14 @@ class Fault(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: FaultKind
-    """What happens."""
     first: int = 0
-    """The first request to `path` that it happens to, counted from 0."""
     times: int = 1
-    """How many requests in a row it happens to."""
     path: str = CHAT
-    """The path whose requests are counted."""
-    after: int = 0
-    """How many events (or choices) are delivered properly before."""
-    seconds: float = 0.0
-    """The delay of SLOW; on refusals the value of a Retry-After header (0: none)."""
-    says: str = ""
-    """The message of refusals and of STREAM_ERROR, where it is not the usual one."""
+    after: int = 0  # how many events (or choices) are delivered properly before
+    seconds: float = 0.0  # the delay of SLOW; on refusals the value of a Retry-After header (0: none)
+    says: str = ""  # the message of refusals and of STREAM_ERROR, where it is not the usual one
 
     def hits(self, path: str, number: int) -> bool:
-        """Return whether request `number` (from 0) to `path` is to fail."""
         return path == self.path and self.first <= number < self.first + self.times
 
 
@@ -126,8 +118,12 @@ class Frame:
 def frames(events: Iterator[StreamEvent], fault: Fault | None) -> Iterator[Frame]:
     """Yield a stream's bytes, spoiled as the fault says. Raises `Hangup` where the connection is to be closed."""
     for number, event in enumerate(events):
-        if fault is not None and number == fault.after and fault.kind in _SPOILERS:
-            yield from _SPOILERS[fault.kind](event.step, fault.says)
+        if fault is not None and number == fault.after and fault.kind in _SPOILED:
+            error = canonical_json(error_body(500, fault.says or "The engine died."))
+            before = _sse(error.encode()) if fault.kind is FaultKind.STREAM_ERROR else b""
+            yield Frame(before + _SPOILED[fault.kind], event.step)
+            if fault.kind is FaultKind.CUT:
+                raise Hangup
             return
         body = event.body
         if fault is not None and fault.kind is FaultKind.EMPTY_CHOICES:
@@ -137,7 +133,6 @@ def frames(events: Iterator[StreamEvent], fault: Fault | None) -> Iterator[Frame
 
 
 def spoiled_body(body: bytes, fault: Fault | None) -> bytes:
-    """Return the bytes of an answer in one piece as the fault leaves them."""
     if fault is not None and fault.kind is FaultKind.GARBAGE:
         return GARBAGE
     if fault is not None and fault.kind is FaultKind.INVALID_JSON:
@@ -149,32 +144,10 @@ def _sse(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-def _cut(step: int, says: str) -> Iterator[Frame]:
-    yield Frame(b"data: {", step)
-    raise Hangup
-
-
-def _garbage(step: int, says: str) -> Iterator[Frame]:
-    yield Frame(_sse(GARBAGE), step)
-
-
-def _torn_json(step: int, says: str) -> Iterator[Frame]:
-    yield Frame(_sse(TORN_JSON), step)
-
-
-def _stream_error(step: int, says: str) -> Iterator[Frame]:
-    yield Frame(_sse(canonical_json(error_body(500, says or "The engine died.")).encode()), step)
-    yield Frame(_sse(b"[DONE]"), step)
-
-
-def _ended(step: int, says: str) -> Iterator[Frame]:
-    yield Frame(_sse(b"[DONE]"), step)
-
-
-_SPOILERS = {
-    FaultKind.CUT: _cut,
-    FaultKind.GARBAGE: _garbage,
-    FaultKind.INVALID_JSON: _torn_json,
-    FaultKind.STREAM_ERROR: _stream_error,
-    FaultKind.ENDED: _ended,
+_SPOILED = {
+    FaultKind.CUT: b"data: {",
+    FaultKind.GARBAGE: _sse(GARBAGE),
+    FaultKind.INVALID_JSON: _sse(TORN_JSON),
+    FaultKind.STREAM_ERROR: _sse(b"[DONE]"),
+    FaultKind.ENDED: _sse(b"[DONE]"),
 }

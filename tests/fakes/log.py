@@ -53,12 +53,10 @@ class Log:
         self._lock = threading.Lock()
 
     def chats(self) -> tuple[Seen, ...]:
-        """Return the requests that asked for samples."""
         return tuple(seen for seen in self.requests if seen.samples)
 
     @contextmanager
     def request(self, seen: Seen) -> Iterator[int]:
-        """Note a request that is in flight inside the block; give its number."""
         with self._lock:
             number = len(self.requests)
             self.requests.append(seen)
@@ -71,11 +69,9 @@ class Log:
                 self._in_flight -= 1
 
     def deliver(self, delivered: Delivered) -> None:
-        """Note that a sample was sent to its end."""
         with self._lock:
             self.deliveries.append(delivered)
 
     def leave(self, number: int) -> None:
-        """Note that the client of a request closed the connection before the end."""
         with self._lock:
             self.left.append(number)

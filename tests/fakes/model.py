@@ -55,7 +55,6 @@ class Answer(BaseModel):
         return Answer(text="".join(said[:left]), reasoning="".join(thought[:max_tokens]), finish=Finish.LENGTH)
 
     def tokens(self) -> int:
-        """Return how many tokens the answer has, reasoning included."""
         return len(pieces(self.reasoning)) + len(pieces(self.text))
 
 
@@ -72,7 +71,6 @@ class Rule(BaseModel):
     """A text that one of the messages must contain."""
 
     def fits(self, stage: str, contents: Iterable[str]) -> bool:
-        """Return whether this rule answers a prompt with these message contents."""
         asked_by = self.stage is None or self.stage == stage
         return asked_by and bool(self.answers) and any(self.contains in content for content in contents)
 
@@ -90,7 +88,6 @@ class ScoreRule(BaseModel):
     """A text that the prompt must contain."""
 
     def fits(self, prompt: str, answer: str) -> bool:
-        """Return whether this rule scores such an answer to such a prompt."""
         return self.contains in answer and self.prompt_contains in prompt
 
 
@@ -114,7 +111,6 @@ class Script(BaseModel):
 
     @classmethod
     def of(cls, *texts: str) -> Self:
-        """Return the script that answers every prompt with these texts in turn."""
         return cls(rules=(Rule(answers=tuple(Answer(text=text) for text in texts)),))
 
     @classmethod
@@ -123,7 +119,6 @@ class Script(BaseModel):
         return cls.model_validate_json(path.read_bytes())
 
     def dump(self, path: Path) -> None:
-        """Write the script as the JSON that `load` reads."""
         path.write_text(self.model_dump_json(indent=2), encoding="utf-8")
 
     def answer(self, stage: str, contents: tuple[str, ...], index: int) -> Answer:
@@ -143,7 +138,7 @@ class Script(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A planned failure: call number `call` of `sample` (from 0) raises `error` once it has yielded `after` samples."""
+    """A planned failure: call number `call` (from 0) raises `error`, one of `sample` after so many samples."""
 
     call: int
     error: AminiError
@@ -157,20 +152,13 @@ class ScriptedSampler:
     ascending order, with one turn of the event loop between them; `outages` plan failures.
     """
 
-    def __init__(
-        self,
-        script: Script,
-        card: ModelCard = SCRIPTED_CARD,
-        outages: tuple[Outage, ...] = (),
-    ) -> None:
-        """Answer from `script`, as the model that `card` describes."""
+    def __init__(self, script: Script, card: ModelCard = SCRIPTED_CARD, outages: tuple[Outage, ...] = ()) -> None:
         self.requests: list[SampleRequest] = []
         self._script = script
         self._card = card
         self._outages = {outage.call: outage for outage in outages}
 
     async def card(self) -> ModelCard:
-        """Return the card that it was made with."""
         return self._card
 
     async def count_tokens(self, messages: tuple[Message, ...]) -> int:
@@ -198,19 +186,10 @@ class ScriptedSampler:
         return Completion(index, answer.text, answer.finish, answer.reasoning, usage)
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreOutage:
-    """A planned failure: call number `call` of `scores` (from 0) raises `error`."""
-
-    call: int
-    error: AminiError
-
-
 class ScriptedScorer:
     """Scores every answer by the first rule that fits. `requests` is what it was asked, in order."""
 
-    def __init__(self, *rules: ScoreRule, outages: tuple[ScoreOutage, ...] = ()) -> None:
-        """Score by these rules; `outages` plan failures."""
+    def __init__(self, *rules: ScoreRule, outages: tuple[Outage, ...] = ()) -> None:
         self.requests: list[ScoreRequest] = []
         self._rules = rules
         self._outages = {outage.call: outage.error for outage in outages}

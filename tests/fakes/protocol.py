@@ -37,27 +37,16 @@ class ServedModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     script: Script
-    """Its answers."""
     name: str = "scripted"
-    """The name under which it is served."""
-    context_window: int = 8192
-    """Prompt and answer together, in tokens (`model.pieces`)."""
+    context_window: int = 8192  # prompt and answer together, in tokens (`model.pieces`)
     dialect: Dialect = Dialect.VLLM
-    """The kind of server."""
-    slots: int = 4
-    """llama.cpp only: how many choices one request may ask for."""
-    stream_interval: int = Field(1, ge=1)
-    """How many tokens of a choice one event of a stream holds at most; the first token comes alone, as on vLLM."""
-    refuses: frozenset[Part] = frozenset()
-    """The parts of a request that it answers with an error, each in the words of a server that does."""
-    streams: bool = True
-    """Whether it streams where it is asked to, or answers in one piece all the same."""
-    reads: int | None = None
-    """How many tokens of a prompt it reads, in silence; None: all."""
+    slots: int = 4  # llama.cpp only: how many choices one request may ask for
+    stream_interval: int = Field(1, ge=1)  # tokens in an event of a stream; the first comes alone, as on vLLM
+    refuses: frozenset[Part] = frozenset()  # answered with an error, each in the words of a server that does
+    streams: bool = True  # where it is asked to, or answers in one piece all the same
+    reads: int | None = None  # how many tokens of a prompt it reads, in silence; None: all
     tells_usage: bool = True
-    """Whether it tells how many tokens were used."""
     reasoning_field: str = "reasoning"
-    """The name under which it gives the reasoning."""
 
 
 class WireMessage(BaseModel):
@@ -93,7 +82,6 @@ class ChatRequest(BaseModel):
         return self.max_completion_tokens or self.max_tokens
 
     def contents(self) -> tuple[str, ...]:
-        """Return what the messages say."""
         return tuple(message.content for message in self.messages)
 
     def digest(self) -> str:
@@ -145,30 +133,16 @@ class Reply:
         }
 
     def tells_at_end(self) -> bool:
-        """Return whether a stream of it ends with usage."""
         return self.model.tells_usage and self.request.stream_options.include_usage
 
     def total(self) -> int:
-        """Return the tokens of all answers."""
         return sum(answer.tokens() for answer in self.answers)
 
     def fewer(self, choices: int) -> "Reply":
-        """Return the reply of a server that ignores `n`: the first so many choices."""
         return replace(self, answers=self.answers[:choices], samples=self.samples[:choices])
 
 
-def health_body(_: ServedModel) -> Json:
-    """Return the body of GET /health."""
-    return {"status": "ok"}
-
-
-def version_body(_: ServedModel) -> Json:
-    """Return the body of vLLM's GET /version."""
-    return {"version": "0.0.0+scripted"}
-
-
 def models_body(model: ServedModel) -> Json:
-    """Return the body of GET /v1/models."""
     entry: Json = {"id": model.name, "object": "model", "created": 0}
     if model.dialect is Dialect.VLLM:
         entry |= {"owned_by": "vllm", "root": model.name, "parent": None, "max_model_len": model.context_window}
@@ -178,7 +152,6 @@ def models_body(model: ServedModel) -> Json:
 
 
 def props_body(model: ServedModel) -> Json:
-    """Return the body of llama.cpp's GET /props; the context is that of one slot."""
     settings = {"n_ctx": model.context_window}
     return {"default_generation_settings": settings, "total_slots": model.slots, "build_info": "b0-scripted"}
 
@@ -212,19 +185,10 @@ def _apply_template(model: ServedModel, messages: tuple[WireMessage, ...]) -> No
 
 
 def completion_body(reply: Reply) -> Json:
-    """Return the body of an answer in one piece."""
-    choices = [
-        {
-            "index": number,
-            "message": {
-                "role": "assistant",
-                "content": answer.text,
-                reply.model.reasoning_field: answer.reasoning or None,
-            },
-            "finish_reason": _FINISH_ON_THE_WIRE[answer.finish],
-        }
-        for number, answer in enumerate(reply.answers)
-    ]
+    choices = []
+    for number, answer in enumerate(reply.answers):
+        said = {"role": "assistant", "content": answer.text, reply.model.reasoning_field: answer.reasoning or None}
+        choices.append({"index": number, "message": said, "finish_reason": _FINISH_ON_THE_WIRE[answer.finish]})
     return _envelope(reply, "chat.completion") | {"choices": choices, "usage": reply.usage(reply.total())}
 
 
@@ -289,12 +253,10 @@ def _envelope(reply: Reply, kind: str) -> Json:
 
 
 def error_body(status: int, message: str) -> Json:
-    """Return an error as vLLM words it."""
     return {"error": {"message": message, "type": "scripted", "param": None, "code": status}}
 
 
 def refused_body(part: Part) -> Json:
-    """Return the error with which a part of a request is refused."""
     unsupported = f"Unsupported parameter: '{part.value}' is not supported with this model."
     said = {
         Part.SYSTEM: "System role not supported",
@@ -307,7 +269,6 @@ def refused_body(part: Part) -> Json:
 
 
 def _has(request: ChatRequest, part: Part) -> bool:
-    """Return whether a request has a part that may be refused."""
     if part is Part.SYSTEM:
         return any(message.role == "system" for message in request.messages)
     if part is Part.TOP_P and request.temperature is None:
@@ -358,24 +319,11 @@ class _Chat(BaseModel):
         return (("\n".join(message.content for message in before), last.content),)
 
 
-def _score_row(index: int, score: float) -> Json:
-    return {"index": index, "object": "score", "score": score}
-
-
-def _classify_row(index: int, score: float) -> Json:
-    return {"index": index, "label": "LABEL_0", "probs": [score], "num_classes": 1}
-
-
-def _pooling_row(index: int, score: float) -> Json:
-    """Return a row of numbers for each token, of which the last counts."""
-    return {"index": index, "object": "pooling", "data": [[0.0], [score]]}
-
-
 PAGES: Mapping[str, tuple[type[_Pairs] | type[_Chat], Row]] = {
-    "/score": (_Pairs, _score_row),
-    "/v1/score": (_Pairs, _score_row),
-    "/classify": (_Chat, _classify_row),
-    "/pooling": (_Chat, _pooling_row),
+    "/score": (_Pairs, lambda index, score: {"index": index, "score": score}),
+    "/v1/score": (_Pairs, lambda index, score: {"index": index, "score": score}),
+    "/classify": (_Chat, lambda index, score: {"index": index, "probs": [score], "num_classes": 1}),
+    "/pooling": (_Chat, lambda index, score: {"index": index, "data": [[0.0], [score]]}),  # the last token's counts
 }
 """The form of what comes in and of a row that goes out, by path."""
 

@@ -17,7 +17,6 @@ class ScriptedSandbox:
     """
 
     def __init__(self, answer: Answering) -> None:
-        """Answer by `answer`, which must be deterministic where jobs are recorded."""
         self.jobs: list[Job] = []
         self.most = 0
         self._answer = answer
@@ -45,15 +44,12 @@ def exited(status: int = 0, output: bytes = b"", results: Mapping[str, bytes] | 
 
 
 def ended(ending: Ending) -> StepResult:
-    """Return the result of a step that did not end by itself."""
     return StepResult(ending)
 
 
 def each_step(result: StepResult) -> Answering:
-    """Answer every step of every job with one result."""
     return lambda job: JobResult(tuple(result for _ in job.steps))
 
 
 def refusing(reason: str) -> Answering:
-    """Refuse the files of every job."""
     return lambda job: JobResult((), reason)

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import AminiError
 from tests.fakes import protocol
-from tests.fakes.faults import CHAT, Fault, FaultKind, FaultPlan, Frame, Hangup, frames, refusal, spoiled_body
+from tests.fakes.faults import CHAT, Fault, FaultKind, FaultPlan, Hangup, frames, refusal, spoiled_body
 from tests.fakes.log import Delivered, Log, Seen
 from tests.fakes.model import Script, count_pieces
 from tests.fakes.protocol import ChatRequest, Dialect, Json, Reply, ServedModel
@@ -54,25 +54,17 @@ class Play:
         return Reply(request, self.model, answers, samples, digest[:16], tokens, cached)
 
 
-class PlayServer(ThreadingHTTPServer):
-    """A server whose connections share a play."""
-
-    play: Play
-
-
 class Handler(BaseHTTPRequestHandler):
     """One connection: meets each request with its fault, or with the script's answer."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: PlayServer
+    server: "_Http"
 
     def do_GET(self) -> None:
-        """Answer what a client asks about the server."""
         self._answer(b"")
 
     def do_POST(self) -> None:
-        """Answer what a client sends."""
         self._answer(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
 
     def log_message(self, format: str, *args: object) -> None:
@@ -108,7 +100,6 @@ class Handler(BaseHTTPRequestHandler):
         return str(self.headers.get("X-Amini-Stage", ""))
 
     def _meet(self, body: bytes, fault: Fault | None, number: int) -> None:
-        """Answer a request as its fault leaves it."""
         if fault is not None and fault.kind is FaultKind.CLOSED:
             raise Hangup
         if fault is not None and fault.kind is FaultKind.SLOW:
@@ -137,15 +128,15 @@ class Handler(BaseHTTPRequestHandler):
     def _about(self, body: bytes) -> Json | None:
         """Return the answer to everything but a chat; None where the played kind of server has no such page."""
         model = self.server.play.model
-        pages = {"/v1/models": protocol.models_body, "/health": protocol.health_body}
+        pages = {"/v1/models": protocol.models_body(model), "/health": {"status": "ok"}}
         if model.dialect is Dialect.VLLM:
-            pages |= {"/version": protocol.version_body}
+            pages["/version"] = {"version": "0.0.0+scripted"}
             if self.path in protocol.PAGES:
                 return protocol.page_body(model, self.path, body)
         if model.dialect is Dialect.LLAMA_CPP:
-            pages |= {"/props": protocol.props_body}
+            pages["/props"] = protocol.props_body(model)
         if self.path in pages:
-            return pages[self.path](model)
+            return pages[self.path]
         if self.path == "/apply-template" and model.dialect is Dialect.LLAMA_CPP:
             return protocol.template_body(model, protocol.TemplateRequest.model_validate_json(body))
         if self.path == "/tokenize" and model.dialect is not Dialect.PLAIN:
@@ -179,13 +170,10 @@ class Handler(BaseHTTPRequestHandler):
         for frame in frames(protocol.stream_events(reply), fault):
             time.sleep(play.delay * max(0, frame.step - step))
             step = max(step, frame.step)
-            self._send_chunk(frame)
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(frame.data), frame.data))
             if frame.finishes is not None:
                 play.log.deliver(Delivered(number, reply.request.digest(), frame.finishes))
         self.wfile.write(b"0\r\n\r\n")
-
-    def _send_chunk(self, frame: Frame) -> None:
-        self.wfile.write(b"%x\r\n%b\r\n" % (len(frame.data), frame.data))
 
     def _send(self, status: int, body: Json, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._send_bytes(status, canonical_json(body).encode(), headers)
@@ -204,13 +192,7 @@ class ScriptedServer:
     `log` holds what it was asked and what it delivered.
     """
 
-    def __init__(
-        self,
-        model: ServedModel,
-        faults: tuple[Fault, ...] = (),
-        delay: float = 0.0,
-        port: int = 0,
-    ) -> None:
+    def __init__(self, model: ServedModel, faults: tuple[Fault, ...] = (), delay: float = 0.0, port: int = 0) -> None:
         """Serve `model` on `port` (0: any free one), with planned `faults` and `delay` seconds for each token."""
         self.log = Log()
         self._http = _Http(("127.0.0.1", port), Play(model, FaultPlan(faults), delay, self.log))
@@ -218,25 +200,22 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        """Return the base URL that a client is given."""
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
     def __enter__(self) -> Self:
-        """Start to answer."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop: nothing listens any more, and open connections are cut."""
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
         self._http.cut_connections()
 
 
-class _Http(PlayServer):
+class _Http(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
@@ -246,18 +225,15 @@ class _Http(PlayServer):
         super().__init__(address, Handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Remember a connection."""
         connection, address = super().get_request()
         self._open.add(connection)
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - the base class's signature
-        """Forget a connection that is over."""
         self._open.discard(request)
         super().shutdown_request(request)
 
     def cut_connections(self) -> None:
-        """End the connections that clients keep open."""
         for connection in tuple(self._open):
             with suppress(OSError):  # it ended by itself meanwhile
                 connection.shutdown(socket.SHUT_RDWR)

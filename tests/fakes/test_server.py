@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,47 +81,6 @@ def test_an_event_can_hold_several_tokens_and_counts_them() -> None:
     assert told == [("", "assistant", 0), ("hello", 1), (" big world", 3), (3,)]
 
 
-def test_an_answer_in_one_piece_holds_the_same_choices(server: ScriptedServer) -> None:
-    body = json.loads(send(server, "/v1/chat/completions", chat(n=2, seed=1, max_tokens=2))[1])
-    said = [(c["message"]["content"], c["message"]["reasoning"], c["finish_reason"]) for c in body["choices"]]
-    assert said == [("", "think twice", "length"), ("hello big", None, "length")]
-    assert body["usage"]["completion_tokens"] == 4
-
-
-def test_choice_k_of_seed_s_is_sample_s_plus_k(server: ScriptedServer) -> None:
-    together = json.loads(send(server, "/v1/chat/completions", chat(n=3, seed=4))[1])["choices"]
-    alone = [json.loads(send(server, "/v1/chat/completions", chat(seed=s))[1])["choices"][0] for s in (4, 5, 6)]
-    assert [choice["message"] for choice in together] == [choice["message"] for choice in alone]
-
-
-def test_the_log_says_what_was_asked_and_what_was_delivered(server: ScriptedServer) -> None:
-    send(server, "/v1/chat/completions", chat(n=2, seed=4))
-    send(server, "/v1/chat/completions", chat(n=1, seed=6, stream=True))
-    first, second = server.log.chats()
-    assert (first.stage, first.n, first.seed, first.samples) == ("repair", 2, 4, (4, 5))
-    assert second.samples == (6,)
-    assert [(d.request, d.sample, d.prompt == first.prompt) for d in server.log.deliveries] == [
-        (0, 4, True),
-        (0, 5, True),
-        (1, 6, True),
-    ]
-
-
-def test_a_prompt_that_was_asked_before_is_cached(server: ScriptedServer) -> None:
-    replies = [json.loads(send(server, "/v1/chat/completions", chat())[1])["usage"] for _ in range(2)]
-    assert [reply["prompt_tokens_details"]["cached_tokens"] for reply in replies] == [0, count_pieces(["hi you"]) - 1]
-
-
-def test_vllm_says_its_context_its_version_and_counts_tokens(server: ScriptedServer) -> None:
-    assert json.loads(send(server, "/v1/models")[1])["data"][0]["max_model_len"] == 8192
-    assert json.loads(send(server, "/version")[1])["version"]
-    assert send(server, "/health")[0] == 200
-    counted = json.loads(send(server, "/tokenize", {"model": "scripted", "messages": MESSAGES})[1])
-    assert counted["count"] == len(counted["tokens"]) == count_pieces(["hi you"])
-    assert json.loads(send(server, "/tokenize", {"prompt": "hi you"})[1])["count"] == 2
-    assert send(server, "/props")[0] == 404
-
-
 def test_llama_cpp_says_the_context_of_a_slot_and_counts_after_the_template() -> None:
     with ScriptedServer(ServedModel(script=SCRIPT, dialect=Dialect.LLAMA_CPP)) as server:
         assert json.loads(send(server, "/v1/models")[1])["data"][0]["meta"]["n_ctx"] == 8192
@@ -134,13 +92,6 @@ def test_llama_cpp_says_the_context_of_a_slot_and_counts_after_the_template() ->
         assert send(server, "/version")[0] == 404
 
 
-def test_a_plain_server_offers_the_protocol_and_nothing_else() -> None:
-    with ScriptedServer(ServedModel(script=SCRIPT, dialect=Dialect.PLAIN)) as server:
-        assert "max_model_len" not in json.loads(send(server, "/v1/models")[1])["data"][0]
-        assert [send(server, path, {})[0] for path in ("/tokenize", "/apply-template")] == [404, 404]
-        assert send(server, "/v1/chat/completions", chat())[0] == 200
-
-
 def test_what_a_server_refuses_is_refused(server: ScriptedServer) -> None:
     long = chat(max_tokens=9000)
     assert b"maximum context length is 8192" in send(server, "/v1/chat/completions", long)[1]
@@ -150,24 +101,9 @@ def test_what_a_server_refuses_is_refused(server: ScriptedServer) -> None:
     assert (status, b"no rule" in raw) == (400, True)
 
 
-@pytest.mark.parametrize("kind", ["429", "500", "503", "401", "403", "404", "400", "422"])
-def test_a_refusal_hits_the_planned_requests_only(kind: str) -> None:
-    fault = Fault(kind=FaultKind(kind), first=1, times=2, seconds=3)
-    with ScriptedServer(ServedModel(script=SCRIPT), (fault,)) as server:
-        statuses = [send(server, "/v1/chat/completions", chat())[0] for _ in range(4)]
-        assert statuses == [200, int(kind), int(kind), 200]
-        assert [seen.fault for seen in server.log.chats()] == ["", kind, kind, ""]
-
-
 def spoiled(kind: FaultKind, after: int = 0) -> bytes:
     with ScriptedServer(ServedModel(script=SCRIPT), (Fault(kind=kind, after=after),)) as server:
         return send(server, "/v1/chat/completions", chat(n=2, stream=True))[1]
-
-
-@pytest.mark.parametrize("kind", [FaultKind.CUT, FaultKind.CLOSED])
-def test_a_connection_is_cut_in_the_middle_of_an_answer(kind: FaultKind) -> None:
-    with pytest.raises((http.client.IncompleteRead, http.client.RemoteDisconnected)):
-        spoiled(kind, 2)
 
 
 def test_a_stream_is_spoiled_after_so_many_events() -> None:
@@ -179,50 +115,11 @@ def test_a_stream_is_spoiled_after_so_many_events() -> None:
     assert {event["choices"][0]["index"] for event in events(spoiled(FaultKind.FEWER_CHOICES, 1))} == {0}
 
 
-@pytest.mark.parametrize("kind", [FaultKind.GARBAGE, FaultKind.INVALID_JSON])
-def test_any_page_can_be_spoiled(kind: FaultKind) -> None:
-    fault = Fault(kind=kind, path="/v1/models")
-    with ScriptedServer(ServedModel(script=SCRIPT), (fault,)) as server, pytest.raises(ValueError, match=r"codec|line"):
-        json.loads(send(server, "/v1/models")[1])
-
-
-def test_a_slow_answer_comes_later() -> None:
-    with ScriptedServer(ServedModel(script=SCRIPT), (Fault(kind=FaultKind.SLOW, seconds=0.2),)) as server:
-        started = time.monotonic()
-        assert send(server, "/v1/chat/completions", chat())[0] == 200
-        assert time.monotonic() - started >= 0.2
-
-
 def test_the_delay_is_paid_per_round_of_tokens_not_per_choice() -> None:
     with ScriptedServer(ServedModel(script=SCRIPT), delay=0.1) as server:
         started = time.monotonic()
         send(server, "/v1/chat/completions", chat(n=8, stream=True))
         assert 0.3 <= time.monotonic() - started < 0.1 * 4 * 8
-
-
-def test_a_client_that_leaves_early_is_noted_and_its_samples_are_not_delivered() -> None:
-    with ScriptedServer(ServedModel(script=SCRIPT), delay=0.05) as server:
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://").removesuffix("/v1"))
-        connection.request("POST", "/v1/chat/completions", json.dumps(chat(stream=True)))
-        connection.getresponse().read(10)
-        connection.close()
-        deadline = time.monotonic() + 5
-        while not server.log.left and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert server.log.left == [0]
-        assert server.log.deliveries == []
-
-
-def test_the_log_counts_requests_in_flight() -> None:
-    with ScriptedServer(ServedModel(script=SCRIPT), delay=0.05) as server:
-        threads = [
-            threading.Thread(target=send, args=(server, "/v1/chat/completions", chat(stream=True))) for _ in range(3)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert server.log.peak == 3
 
 
 def test_the_program_serves_a_script_and_stops_on_sigterm(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ class ScriptedTestbeds:
     def __init__(
         self, trees: Trees, resolves: Verdicts, sandbox: Sandbox | None = None, missing: frozenset[str] = frozenset()
     ) -> None:
-        """Answer by these functions."""
         self._trees = trees
         self._resolves = resolves
         self._sandbox = sandbox
@@ -34,7 +33,6 @@ class ScriptedTestbeds:
         self.graded: list[tuple[str, bytes]] = []
 
     def open(self, instance: Instance, watch: Watch) -> AbstractAsyncContextManager[Testbed]:
-        """Hold nothing, but where the image is missing."""
         return self._open(instance)
 
     @asynccontextmanager
@@ -45,11 +43,9 @@ class ScriptedTestbeds:
         yield _ScriptedTestbed(self, instance)
 
     def snapshot(self, instance: Instance) -> Snapshot:
-        """Return the instance's tree."""
         return self._trees(instance)
 
     def bench(self, snapshot: Snapshot) -> Opening | NoBoxes:
-        """Return how tests run."""
         sandbox, harness = self._sandbox, harness_of(snapshot)
         if sandbox is None:
             return NoBoxes("The script has no sandbox.")
@@ -61,7 +57,6 @@ class ScriptedTestbeds:
         return Opening(harness, opened)
 
     def verdict(self, instance: Instance, diff: bytes) -> bool:
-        """Return whether the patch resolves the instance."""
         self.graded.append((instance.id, diff))
         return self._resolves(instance, diff)
 

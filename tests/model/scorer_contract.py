@@ -4,7 +4,6 @@ A subclass may override `model`; it never leaves a test out.
 """
 
 import asyncio
-import math
 from contextlib import AbstractAsyncContextManager
 
 from agentless_mini.domain import RewardModel, ScoreRequest
@@ -45,10 +44,6 @@ class ScorerContract:
         assert self.score(self.ask(*SCORES)) == [tuple(SCORES.values())]
         assert self.score(self.ask(*reversed(SCORES))) == [tuple(reversed(SCORES.values()))]
 
-    def test_scores_are_finite_numbers(self) -> None:
-        (scores,) = self.score(self.ask(*SCORES))
-        assert all(type(score) is float and math.isfinite(score) for score in scores)
-
     def test_no_answer_is_no_score(self) -> None:
         assert self.score(self.ask()) == [()]
 
@@ -71,14 +66,6 @@ class ScorerContract:
         answers = list(SCORES) * 2
         scored = self.score(*(self.ask(answer, *SCORES) for answer in answers))
         assert scored == [(SCORES[answer], *SCORES.values()) for answer in answers]
-
-    def test_the_same_request_twice_gives_the_same_scores(self) -> None:
-        async def twice() -> tuple[tuple[float, ...], tuple[float, ...]]:
-            async with self.scorer() as scorer:
-                return await scorer.scores(self.ask(*SCORES)), await scorer.scores(self.ask(*SCORES))
-
-        first, second = run(twice())
-        assert first == second == tuple(SCORES.values())
 
     def test_any_text_can_be_scored(self) -> None:
         odd = "caf\u00e9 \U0001f600 \udcff \x00 <|im_end|> {{ 7 }} </think>"

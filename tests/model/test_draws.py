@@ -1,22 +1,22 @@
 """Drawing from a server in all its moods: what passes is waited out, what is owed is asked again, the rest is told."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from pydantic import SecretStr
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable
-from agentless_mini.model.connection import LONGEST_BACKOFF, Patience
+from agentless_mini.model.connection import LONGEST_BACKOFF, Address, Advice, Connection, Patience
 from agentless_mini.model.openai_api import OpenAISampler, Slots
 from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer
 from tests.model.contract import ask, collect, run, until_error
-from tests.model.served import SCRIPT, TEXTS, Clock, card, draw, draw_until_error, served, texts, using
+from tests.model.served import TEXTS, Clock, draw, draw_until_error, from_seed_0, served, texts, using
 
 PASSING = [
     FaultKind.RATE_LIMIT,
@@ -138,13 +138,6 @@ def test_what_does_not_pass_is_told_at_once(kind: FaultKind, error_type: type[Am
     assert clock.waits == []
 
 
-def test_a_server_that_falls_silent_is_asked_again() -> None:
-    fault = Fault(kind=FaultKind.SLOW, seconds=0.6)
-    with ScriptedServer(served(), (fault,)) as server:
-        assert texts(draw(server, timeout_s=0.3)) == TEXTS
-        assert len(server.log.chats()) == 2
-
-
 @contextmanager
 def nobody() -> Iterator[str]:
     with socket.socket() as taken:
@@ -180,19 +173,6 @@ def test_a_server_that_goes_away_later_is_waited_for() -> None:
     assert len(clock.waits) == 3
 
 
-def test_a_key_never_appears_in_a_message_or_repr() -> None:
-    secret = "sk-very-secret-key"  # noqa: S105 - made up for this test
-    settings = EndpointSettings(
-        base_url="http://localhost:1", api_key=SecretStr(secret), headers={"X": SecretStr(secret)}
-    )
-    assert secret not in repr(settings)
-    fault = Fault(kind=FaultKind.UNAUTHORIZED, path="/v1/models")
-    with ScriptedServer(served(script=SCRIPT), (fault,)) as server, pytest.raises(ServerFailed) as raised:
-        card(server, api_key=SecretStr("Unauthorized"))  # a server that repeats the key in its answer
-    assert "Unauthorized" not in str(raised.value)
-    assert "***" in str(raised.value)
-
-
 def test_of_requests_that_fail_together_the_first_halves_what_may_be_in_flight() -> None:
     async def used() -> tuple[list[bool], int, int]:
         slots, halved, running, most = Slots(6), list[bool](), 0, 0
@@ -217,29 +197,83 @@ def test_of_requests_that_fail_together_the_first_halves_what_may_be_in_flight()
     assert run(used()) == ([True] + [False] * 5, 3, 3)
 
 
-def test_slots_that_nobody_uses_are_taken_away_first() -> None:
-    async def used() -> tuple[int, int]:
-        slots, most = Slots(32), 0
-
-        async def failing() -> None:
-            nonlocal most
-            async with slots as allowed:
-                await asyncio.sleep(0.01)
-            slots.halve(allowed)
-            async with slots:
-                most = max(most, slots.most)
-
-        await asyncio.gather(failing(), failing(), failing())
-        return most, slots.most
-
-    assert run(used()) == (1, 1)
+CAUSES = {
+    FaultKind.RATE_LIMIT: "answered 429",
+    FaultKind.ERROR: "answered 500",
+    FaultKind.UNAVAILABLE: "answered 503",
+    FaultKind.CLOSED: "broke the connection",
+    FaultKind.STREAM_ERROR: "answered 500",
+    FaultKind.ENDED: "ended an answer early",
+    FaultKind.INVALID_JSON: "sent what cannot be read",
+}
 
 
-def test_a_request_that_was_alone_does_not_make_it_fewer() -> None:
-    async def used() -> bool:
-        slots = Slots(6)
-        async with slots as allowed:
-            pass
-        return slots.halve(allowed)
+def told(*faults: Fault, samples: int = 1, **settings: object) -> list[str]:
+    """Return what was told of waits while samples were drawn, each with a request of its own."""
+    said: list[str] = []
 
-    assert run(used()) is False
+    async def drawn(url: str) -> None:
+        endpoint = EndpointSettings.model_validate({"base_url": url, "max_samples_per_request": 1, **settings})
+        patience = Patience(endpoint.retries, Clock().sleep)
+        async with OpenAISampler(endpoint, patience=patience, tell=said.append) as sampler:
+            await until_error(sampler, from_seed_0(tuple(range(samples))))
+
+    with ScriptedServer(served(), faults) as server:
+        run(drawn(server.url))
+        return [sentence.replace(server.url, "URL") for sentence in said]
+
+
+@pytest.mark.parametrize("kind", list(CAUSES))
+def test_a_wait_is_told_with_its_cause_its_seconds_and_the_attempts(kind: FaultKind) -> None:
+    (sentence,) = told(Fault(kind=kind))
+    assert sentence == f"The model server at URL {CAUSES[kind]}; trying again in 1 s (1 of 5)."
+
+
+def test_a_server_that_is_silent_is_told_as_such() -> None:
+    (sentence,) = told(Fault(kind=FaultKind.SLOW, seconds=2), timeout_s=0.2)
+    assert "was silent for longer than 0.2 s ([endpoint] timeout_s); trying again" in sentence
+
+
+def test_a_server_that_falls_silent_under_load_is_sent_less_and_that_is_told() -> None:
+    sentences = told(Fault(kind=FaultKind.SLOW, times=8, seconds=1.5), samples=8, timeout_s=0.4, max_in_flight=8)
+    (fewer,) = [sentence for sentence in sentences if sentence.startswith("At most")]
+    assert fewer == "At most 4 requests at a time are sent to URL from now on (max_in_flight)."
+
+
+def test_many_requests_in_the_same_trouble_share_a_sentence_for_each_failure_in_a_row() -> None:
+    sentences = told(Fault(kind=FaultKind.RATE_LIMIT, times=40), samples=40)
+    assert 1 <= len(sentences) == len(set(sentences)) <= 5
+
+
+EVENTS = b'data: {"id": "1", "choices": []}\n\ndata: [DONE]\n\n'
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKS = f"{len(EVENTS):x}\r\n".encode() + EVENTS + b"\r\n"
+
+
+def test_streams_one_after_the_other_share_a_connection() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
+                writer.write(ANSWER + CHUNKS)
+                await writer.drain()
+                writer.write(b"0\r\n\r\n")  # what ends the body comes apart from the last event
+
+    async def scene() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        address = Address.of(url, EndpointSettings(base_url=url), Advice(), {})
+        connection = Connection(address, Patience(0), lambda _: None)
+        for _ in range(3):
+            assert len([event async for event in connection.events({"n": 1}, {}, 0)]) == 1
+        await connection.aclose()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(scene())
+    assert connections == 1

@@ -2,33 +2,31 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from agentless_mini.domain import Decoding, Message, ModelCard, Role
+from agentless_mini.domain import Message, ModelCard, Role
 from agentless_mini.errors import ModelError, ModelUnknown, ServerFailed
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.settings.model import EndpointSettings
-from tests.fakes.faults import CHAT, Fault, FaultKind
+from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.model import count_pieces
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer
 from tests.model.contract import run
-from tests.model.served import Clock, card, draw, served, using
+from tests.model.scored import listening
+from tests.model.served import card, served, using
 
 
-def test_the_card_is_learned_from_vllm() -> None:
-    with ScriptedServer(served()) as server:
-        assert card(server) == ModelCard("scripted", 8192, engine="vllm", revision="0.0.0+scripted")
-
-
-def test_the_card_is_learned_from_llama_cpp() -> None:
-    with ScriptedServer(served(Dialect.LLAMA_CPP)) as server:
-        assert card(server) == ModelCard("scripted", 8192, engine="llama.cpp", revision="b0-scripted")
+@pytest.mark.parametrize(
+    ("dialect", "revision"), [(Dialect.VLLM, "0.0.0+scripted"), (Dialect.LLAMA_CPP, "b0-scripted")]
+)
+def test_the_card_is_learned_from_the_server(dialect: Dialect, revision: str) -> None:
+    with ScriptedServer(served(dialect)) as server:
+        assert card(server) == ModelCard("scripted", 8192, engine=dialect.value, revision=revision)
 
 
 def test_a_server_that_does_not_say_its_context_is_given_one_and_counts_are_estimates() -> None:
@@ -60,32 +58,10 @@ def test_the_server_is_asked_once_for_its_card() -> None:
         assert [seen.path for seen in server.log.requests].count("/v1/models") == 1
 
 
-def test_the_way_of_decoding_is_that_of_the_settings() -> None:
-    with ScriptedServer(served()) as server:
-        assert card(server, decoding=Decoding.GRAMMAR).decoding is Decoding.GRAMMAR
-
-
-def test_a_server_that_loads_its_model_is_waited_for() -> None:
-    clock = Clock()
-    fault = Fault(kind=FaultKind.UNAVAILABLE, path="/v1/models", times=2)
-    with ScriptedServer(served(), (fault,)) as server:
-        assert card(server, clock=clock).name == "scripted"
-    assert len(clock.waits) == 2
-
-
 def test_a_gateway_that_hides_the_tokenizer_leaves_estimates() -> None:
     fault = Fault(kind=FaultKind.FORBIDDEN, path="/tokenize", times=9)
     with ScriptedServer(served(), (fault,)) as server:
         assert card(server).exact_counts is False
-
-
-def test_a_page_that_is_not_of_the_protocol_is_no_server() -> None:
-    fault = Fault(kind=FaultKind.GARBAGE, path="/v1/models", times=9)
-    with (
-        ScriptedServer(served(), (fault,)) as server,
-        pytest.raises(ServerFailed, match=r"does not speak the OpenAI protocol .*check --base-url"),
-    ):
-        card(server)
 
 
 def count(server: ScriptedServer, text: str, **settings: object) -> int:
@@ -105,12 +81,6 @@ def test_an_estimate_counts_digits_marks_line_ends_and_bytes(text: str, at_least
     with ScriptedServer(served(Dialect.PLAIN)) as server:
         empty = count(server, "", context_window=4096)
         assert count(server, text, context_window=4096) - empty == at_least
-
-
-def test_the_paths_that_faults_count_are_those_that_are_asked() -> None:
-    with ScriptedServer(served()) as server:
-        draw(server)
-        assert [seen.path for seen in server.log.requests] == ["/v1/models", "/tokenize", "/version", CHAT]
 
 
 # --- servers that answer with these pages and no others ------------------------------------------------------------
@@ -137,14 +107,8 @@ def pages(content: Mapping[str, object]) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1"
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Page) as url:
+        yield url
 
 
 def card_of(content: Mapping[str, object], model: str | None = None) -> ModelCard:
@@ -189,16 +153,12 @@ def test_pages_that_a_gateway_hides_are_done_without(owner: str) -> None:
     assert (found.context_window, found.revision, found.exact_counts) == (4096, "", False)
 
 
-@pytest.mark.parametrize(("dialect", "page"), [(Dialect.VLLM, "/version"), (Dialect.LLAMA_CPP, "/props")])
+@pytest.mark.parametrize(
+    ("dialect", "page"), [(Dialect.VLLM, "/version"), (Dialect.VLLM, "/tokenize"), (Dialect.LLAMA_CPP, "/props")]
+)
 def test_a_page_that_fails_is_an_error_and_not_an_absent_page(dialect: Dialect, page: str) -> None:
     fault = Fault(kind=FaultKind.ERROR, path=page, times=9)
     with ScriptedServer(served(dialect), (fault,)) as server, pytest.raises(ServerFailed, match="Internal server"):
-        card(server)
-
-
-def test_a_tokenizer_that_fails_is_an_error_and_not_an_estimate() -> None:
-    fault = Fault(kind=FaultKind.ERROR, path="/tokenize", times=9)
-    with ScriptedServer(served(), (fault,)) as server, pytest.raises(ServerFailed, match="Internal server error"):
         card(server)
 
 

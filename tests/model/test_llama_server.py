@@ -93,14 +93,9 @@ def test_what_a_request_leaves_open_does_not_narrow_the_samples(server: Server) 
     }
 
 
-def test_weights_that_are_not_there_are_told_so(tmp_path: Path) -> None:
-    plan = plan_embedded(tmp_path / "none.gguf", "small", EmbeddedSettings(context=512, parallel=1))
-    with pytest.raises(EnvironmentFailed, match=r"none\.gguf.*check that the weights are a whole GGUF file"):
-        asyncio.run(start(plan, tmp_path / "log", LIMITS, quiet))
-
-
-def test_weights_that_are_no_model_are_told_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["none.gguf", "text.gguf"])
+def test_weights_that_are_not_there_or_no_model_are_told_so(tmp_path: Path, name: str) -> None:
     (tmp_path / "text.gguf").write_text("not a model")
-    plan = plan_embedded(tmp_path / "text.gguf", "small", EmbeddedSettings(context=512, parallel=1))
+    plan = plan_embedded(tmp_path / name, "small", EmbeddedSettings(context=512, parallel=1))
     with pytest.raises(EnvironmentFailed, match="check that the weights are a whole GGUF file"):
         asyncio.run(start(plan, tmp_path / "log", LIMITS, quiet))

@@ -6,14 +6,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed, ServerUnreachable, UsageError
 from agentless_mini.model.process import Limits, Server, ServerPlan, choose_port, is_healthy, running, start, stop
-from agentless_mini.model.process_table import processes
+from agentless_mini.model.process_table import (
+    PROC,
+    Family,
+    Process,
+    find_process,
+    from_proc,
+    from_ps,
+    is_alive,
+    processes,
+)
 from agentless_mini.model.vllm import READING
 from tests.model import fake_engine
 from tests.model.fake_engine import numbers
@@ -105,29 +113,14 @@ def test_a_server_is_healthy_when_it_is_handed_over(tmp_path: Path, pids: Path) 
     stop(server, LIMITS)  # a second time there is nothing to do
 
 
-def test_stopping_leaves_no_child_neither_in_the_group_nor_in_one_of_its_own(tmp_path: Path, pids: Path) -> None:
-    server = asyncio.run(start(plan_of(pids, "--children=4"), tmp_path / "log", LIMITS, quiet))
-    started = numbers(pids, 5)
-    assert len(alive(started)) == 5
-    stop(server, Limits(grace=0.5))
-    assert alive(started) == ()
-
-
-def test_a_server_that_does_not_want_to_stop_is_killed_after_the_grace(tmp_path: Path, pids: Path) -> None:
-    server = asyncio.run(start(plan_of(pids, "--stubborn", "--children=2"), tmp_path / "log", LIMITS, quiet))
-    begun = time.monotonic()
+def test_a_server_that_does_not_want_to_stop_is_killed_after_the_grace_with_all_of_it(
+    tmp_path: Path, pids: Path
+) -> None:
+    server = asyncio.run(start(plan_of(pids, "--stubborn", "--children=4"), tmp_path / "log", LIMITS, quiet))
+    started, begun = numbers(pids, 5), time.monotonic()
     stop(server, Limits(grace=0.5))
     assert 0.5 <= time.monotonic() - begun < 4
-    assert alive(numbers(pids, 3)) == ()
-
-
-def test_a_number_that_is_used_again_is_not_stopped(tmp_path: Path, pids: Path) -> None:
-    server = asyncio.run(start(plan_of(pids), tmp_path / "log", LIMITS, quiet))
-    older = replace(server, process=replace(server.process, birth="another time"))
-    stop(older, LIMITS)
-    assert asyncio.run(is_healthy(server))
-    assert not asyncio.run(is_healthy(older))
-    stop(server, LIMITS)
+    assert alive(started) == ()
 
 
 def test_a_crash_is_told_in_one_sentence_with_the_line_and_the_log(tmp_path: Path, pids: Path) -> None:
@@ -228,12 +221,6 @@ def test_a_port_in_use_is_refused_before_anything_starts() -> None:
     assert choose_port(port) == port
 
 
-def test_an_answer_that_is_not_health_is_waited_out(tmp_path: Path, pids: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        plan = replace(plan_of(pids, "--slow=300"), port=silent.getsockname()[1])
-        assert "not ready" in failure(plan, tmp_path / "log", Limits(start=0.5, grace=0.5), ServerUnreachable)
-
-
 def test_the_folder_that_a_run_stands_in_is_not_imported_from(
     tmp_path: Path, pids: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,3 +232,75 @@ def test_the_folder_that_a_run_stands_in_is_not_imported_from(
     server = asyncio.run(start(plan_of(pids), tmp_path / "log", LIMITS, quiet))
     stop(server, LIMITS)
     assert not (tmp_path / "imported").exists()
+
+
+SLEEP = "import time; print('up', flush=True); time.sleep(300)"
+PARENT = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {SLEEP!r}], start_new_session=True, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[str]]:
+    program = [sys.executable, "-c", SLEEP]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_a_living_process_is_found_with_its_parent_and_group(sleeper: subprocess.Popen[str]) -> None:
+    found = processes()[sleeper.pid]
+    assert (found.pid, found.parent, found.group) == (sleeper.pid, os.getpid(), sleeper.pid)
+    assert is_alive(found)
+
+
+def test_another_process_under_the_same_number_is_not_the_same(sleeper: subprocess.Popen[str]) -> None:
+    assert not is_alive(Process(sleeper.pid, os.getpid(), sleeper.pid, "born at another time"))
+
+
+def test_a_process_that_ended_is_gone_even_before_it_is_collected(sleeper: subprocess.Popen[str]) -> None:
+    found = processes()[sleeper.pid]
+    sleeper.kill()
+    deadline = time.monotonic() + 5
+    while is_alive(found) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert find_process(sleeper.pid) is None
+    assert sleeper.returncode is None  # nobody has collected it yet
+
+
+@pytest.mark.skipif(not PROC.joinpath("self/stat").exists(), reason="there is no /proc to compare with")
+def test_both_ways_of_reading_the_table_agree(sleeper: subprocess.Popen[str]) -> None:
+    def kinship(table: tuple[Process, ...]) -> list[tuple[int, int, int]]:
+        wanted = {sleeper.pid, os.getpid()}
+        return sorted((found.pid, found.parent, found.group) for found in table if found.pid in wanted)
+
+    assert kinship(from_ps()) == kinship(from_proc())
+    births = {found.birth for _ in range(2) for found in from_ps() if found.pid == sleeper.pid}
+    assert len(births) == 1
+
+
+def test_a_family_holds_a_child_that_left_its_group_and_survives_its_parent() -> None:
+    program = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        family = Family(processes()[parent.pid])
+        assert family.alive() == tuple(sorted((parent.pid, child)))
+        parent.kill()
+        parent.wait()
+        assert family.wait(0.0) == (child,)
+        family.kill()
+        assert family.wait(5.0) == ()
+
+
+def test_what_a_family_spares_is_neither_listed_nor_ended(sleeper: subprocess.Popen[str]) -> None:
+    family = Family(processes()[sleeper.pid], spared=frozenset({sleeper.pid}))
+    family.kill()
+    assert family.alive() == ()
+    assert sleeper.poll() is None

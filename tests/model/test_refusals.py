@@ -13,7 +13,7 @@ from agentless_mini.domain import Message, Role
 from agentless_mini.errors import AminiError, ServerFailed, boundary
 from agentless_mini.model import failures
 from agentless_mini.model.connection import Address
-from agentless_mini.model.failures import Habits, NoAnswer, Part, folded, refused, without
+from agentless_mini.model.failures import Habits, NoAnswer, Part, folded, refused
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.faults import Fault, FaultKind
@@ -120,15 +120,6 @@ def test_what_was_left_out_is_not_left_out_again() -> None:
     assert habits.gone == {Part.SEED}
     (sentence,) = told
     assert sentence.startswith("The model server at http://host/v1 takes no seed")
-
-
-def test_a_body_goes_without_its_parts() -> None:
-    body = {"max_tokens": 3, "seed": 7, "n": 1, "model": "m"}
-    assert without(body, frozenset()) == body
-    assert without(body, frozenset({Part.SEED, Part.N, Part.TOP_P})) == {"max_tokens": 3, "model": "m"}
-    assert without(body, frozenset({Part.MAX_TOKENS})) == {
-        "seed": 7, "n": 1, "model": "m", "max_completion_tokens": 3,
-    }  # fmt: skip
 
 
 def test_the_texts_of_system_messages_stand_before_the_users() -> None:

@@ -1,15 +1,16 @@
 """Whatever JSON a server answers with: finite numbers, one for each text, or a reason."""
 
-import json
 import math
-from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import RewardModel, ScoreRoute
+from agentless_mini.errors import AminiError, ServerFailed
 from agentless_mini.model.scoring import LARGEST, BadScores, read_scores
+from tests.model.contract import run
+from tests.model.scored import answering, asking, opened, score
 
 SCORE = RewardModel("m")
 CLASSIFY = RewardModel("m", ScoreRoute.CLASSIFY)
@@ -79,8 +80,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 ROWS = st.fixed_dictionaries(
-    {"index": st.integers(0, 2) | VALUES},
-    optional={"score": VALUES, "probs": VALUES, "data": VALUES},
+    {"index": st.integers(0, 2) | VALUES}, optional={"score": VALUES, "probs": VALUES, "data": VALUES}
 )
 
 
@@ -103,8 +103,41 @@ def outcome(rows: list[object], model: RewardModel, count: int) -> tuple[tuple[f
         return (), str(error)
 
 
-@given(st.lists(st.floats(-LARGEST, LARGEST), max_size=5), st.randoms(use_true_random=False))
-def test_what_a_server_gives_comes_back_whatever_the_order_of_the_rows(scores: list[float], rng: Random) -> None:
-    rows = [{"index": index, "score": score} for index, score in enumerate(scores)]
-    rng.shuffle(rows)
-    assert read_scores(json.loads(json.dumps(rows)), SCORE, len(scores)) == tuple(scores)
+FIELDS = {ScoreRoute.SCORE: "score", ScoreRoute.CLASSIFY: "probs", ScoreRoute.POOLING: "data"}
+PAGES = {
+    "wrong count": '{"data": [{"index": 0, "%s": [1.0]}, {"index": 1, "%s": [1.0]}, {"index": 2, "%s": [1.0]}]}',
+    "no rows": '{"data": []}',
+    "no page": "[]",
+    "a text": '"%s"',
+    "an error": '{"error": {"message": "no"}}',
+    "many digits": '{"data": [{"index": 0, "%s": ' + "1" * 5000 + "}]}",
+    "large": '{"data": [{"index": 0, "%s": 1e999}]}',
+    "deep": '{"data": ' + "[" * 200_000 + "]" * 200_000 + "}",
+    "nothing": "",
+}
+
+
+def refused(page: str, route: ScoreRoute) -> AminiError:
+    with answering(page.encode()) as url, pytest.raises(ServerFailed) as raised:
+        score(url, asking(route, "answer"))
+    return raised.value
+
+
+@pytest.mark.parametrize("route", list(ScoreRoute))
+@pytest.mark.parametrize("kind", PAGES)
+def test_a_page_without_scores_is_refused(route: ScoreRoute, kind: str) -> None:
+    error = refused(PAGES[kind].replace("%s", FIELDS[route]), route)
+    assert str(error).endswith(".")
+    assert len(str(error)) < 600
+
+
+def test_a_list_of_models_that_is_none_is_refused() -> None:
+    async def named(page: bytes) -> str:
+        with answering(page) as url:
+            async with opened(url) as scorer:
+                return await scorer.served()
+
+    with pytest.raises(ServerFailed, match=r"set scorer\.model"):
+        run(named(b'{"data": []}'))
+    with pytest.raises(ServerFailed, match=r"check scorer\.base_url"):
+        run(named(b'{"data": [7]}'))

@@ -64,11 +64,6 @@ def test_what_is_said_in_passing_is_no_cause(tmp_path: Path) -> None:
     assert '("the end"' in str(READING.failure("vLLM", log))
 
 
-def test_a_log_without_an_error_is_quoted_by_its_last_line(tmp_path: Path) -> None:
-    log = written(tmp_path / "log", "one", "two", "")
-    assert str(READING.failure("vLLM", log)).startswith('vLLM ended while it was starting ("two", log: ')
-
-
 @pytest.mark.parametrize("name", ["empty", "missing"])
 def test_a_log_with_nothing_in_it_is_said_to_be_so(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").write_bytes(b"")

@@ -81,13 +81,6 @@ def test_a_process_under_a_recorded_number_that_is_another_is_left_alone(home: P
     stop(server, LIMITS)
 
 
-def test_a_second_server_is_refused_while_one_runs(home: Path) -> None:
-    server = asyncio.run(serve(plan(), home, LIMITS, quiet))
-    with pytest.raises(UsageError, match=f"A server for fake runs already at {server.base_url}: use it"):
-        asyncio.run(serve(plan(), home, LIMITS, quiet))
-    assert find_server(home) == server
-
-
 def test_of_two_starts_at_once_the_second_waits_and_says_so(home: Path) -> None:
     seen: list[str] = []
 

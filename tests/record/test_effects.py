@@ -26,7 +26,7 @@ from agentless_mini.domain import (
     Stage,
     Usage,
 )
-from agentless_mini.errors import StoreError, UsageError
+from agentless_mini.errors import UsageError
 from agentless_mini.record import Store
 from agentless_mini.record.database import pack, unpack
 from agentless_mini.record.effects import chat_key, token_counts
@@ -52,18 +52,6 @@ def test_a_recorded_sample_stays_as_it_is(store: Store) -> None:
     first = Completion(0, "first", Finish.STOP)
     key = record(store, request(), first, Completion(0, "second", Finish.STOP))
     assert store.get_sample(key, 0) == first
-
-
-def test_a_sample_of_a_request_that_was_never_put_is_refused(store: Store) -> None:
-    with pytest.raises(StoreError, match="FOREIGN KEY"):
-        store.put_sample("no such key", request(), Completion(0, "", Finish.STOP))
-
-
-def test_what_was_recorded_is_there_when_the_store_is_opened_again(path: Path) -> None:
-    with Store.open(path) as store:
-        key = record(store, request(), Completion(0, "answer", Finish.STOP))
-    with Store.open(path) as store:
-        assert store.get_sample(key, 0) == Completion(0, "answer", Finish.STOP)
 
 
 @pytest.mark.parametrize("task", [None, TASK])
@@ -169,9 +157,3 @@ def test_keys_are_equal_if_and_only_if_the_same_is_asked(one: SampleRequest, two
     }[changed]
     accounted = replace(other, stage=two.stage, instance=two.instance, indices=(1, 2))
     assert (accounted.key() == one.key()) == (other == one)
-
-
-@given(requests, requests)
-def test_keys_of_unrelated_requests_differ_where_the_requests_do(one: SampleRequest, two: SampleRequest) -> None:
-    same = replace(two, stage=one.stage, instance=one.instance, indices=one.indices) == one
-    assert (one.key() == two.key()) == same

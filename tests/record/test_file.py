@@ -10,13 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import (
-    Completion,
-    Finish,
-)
+from agentless_mini.domain import Completion, Finish
 from agentless_mini.errors import StoreBusy, StoreError
 from agentless_mini.record import RunStatus, Store
-from agentless_mini.record.database import Database, translated
+from agentless_mini.record.database import Database
 from agentless_mini.record.effects import Kind
 from tests.record.building import START, python, record, request
 
@@ -216,14 +213,6 @@ def test_a_path_of_any_characters_works_and_is_named_in_one_line(tmp_path: Path)
         assert store.value(NUMBER, "key") == 3
 
 
-def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be opened or written"):
-        Store.open(tmp_path / "file" / "store.db")
-    with pytest.raises(StoreError, match=r"no store at|cannot be opened"):
-        Store.open_readonly(tmp_path / "file" / "store.db")
-
-
 def test_a_step_that_fails_makes_no_table(path: Path) -> None:
     with pytest.raises(StoreError, match="no such table: nowhere"):
         Database.create(path, 1, "CREATE TABLE two (b); INSERT INTO nowhere VALUES (1);")
@@ -232,8 +221,3 @@ def test_a_step_that_fails_makes_no_table(path: Path) -> None:
     database = Database.create(path, 1, "CREATE TABLE one (a);")
     assert database.read("SELECT name FROM sqlite_master") == [("one",)]
     database.close()
-
-
-def test_an_error_of_the_disk_without_a_number_is_quoted(path: Path) -> None:
-    with pytest.raises(StoreError, match=r"cannot be used \(the cable is out\): check its disk"), translated(path):
-        raise OSError("the cable is out")

@@ -1,8 +1,7 @@
 """A score that is recorded is not asked for again; what is asked for is recorded before anybody sees it."""
 
-import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,7 @@ from agentless_mini.errors import ServerFailed, ServerUnreachable, StoreError
 from agentless_mini.ports import Scorer
 from agentless_mini.record import RecordedScorer, Store
 from agentless_mini.record.effects import SCORE
-from agentless_mini.record.memo import values_of
-from tests.fakes.model import ScoreOutage, ScoreRule, ScriptedScorer, ready
+from tests.fakes.model import Outage, ScriptedScorer, ready
 from tests.model.contract import run
 from tests.model.scorer_contract import RULES, ScorerContract
 
@@ -30,12 +28,6 @@ async def started() -> Scorer:
 
 async def nowhere() -> Scorer:
     raise ServerUnreachable("Nothing answers: start the model server.")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store.db") as opened:
-        yield opened
 
 
 class SecondTime:
@@ -99,27 +91,27 @@ def test_another_question_is_asked(store: Store, other: ScoreRequest) -> None:
 
 
 def test_a_failure_is_not_recorded(store: Store) -> None:
-    recorded = RecordedScorer(ready(ScriptedScorer(*RULES, outages=(ScoreOutage(0, FAILED),))), store)
+    recorded = RecordedScorer(ready(ScriptedScorer(*RULES, outages=(Outage(0, FAILED),))), store)
     with pytest.raises(ServerFailed):
         run(recorded.scores(REQUEST))
-    assert not values_of(store, SCORE).there(REQUEST.keys())
+    assert [store.value(SCORE, key) for key in set(REQUEST.keys())] == [None] * 3
     assert run(recorded.scores(REQUEST)) == SCORES
 
 
 def test_what_came_before_a_failure_is_kept(store: Store) -> None:
-    inner = ScriptedScorer(*RULES, outages=(ScoreOutage(1, FAILED),))
+    inner = ScriptedScorer(*RULES, outages=(Outage(1, FAILED),))
     recorded = RecordedScorer(ready(inner), store)
     many = replace(REQUEST, answers=tuple(f"answer {number}" for number in range(40)))
     with pytest.raises(ServerFailed):
         run(recorded.scores(many))
-    kept = len(values_of(store, SCORE).there(many.keys()))
+    kept = sum(store.value(SCORE, key) is not None for key in set(many.keys()))
     assert 0 < kept < 40
     assert run(recorded.scores(many)) == (0.125,) * 40
     assert len(inner.requests[-1].answers) == 40 - kept
 
 
-def test_a_score_that_cannot_be_recorded_is_not_seen(tmp_path: Path, store: Store) -> None:
-    with Store.open_readonly(tmp_path / "store.db") as readonly, pytest.raises(StoreError):
+def test_a_score_that_cannot_be_recorded_is_not_seen(path: Path, store: Store) -> None:
+    with Store.open_readonly(path) as readonly, pytest.raises(StoreError):
         run(RecordedScorer(ready(ScriptedScorer(*RULES)), readonly).scores(REQUEST))
 
 
@@ -131,82 +123,4 @@ def test_no_answer_reaches_nobody(store: Store) -> None:
 # --- equal answers at once -------------------------------------------------------------------------------------------
 
 
-class GatedScorer:
-    """Answers when its gate is opened."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.asked = asyncio.Queue[tuple[str, ...]]()
-        self.error: Exception | None = None
-
-    async def scores(self, request: ScoreRequest) -> tuple[float, ...]:
-        self.asked.put_nowait(request.answers)
-        await self.gate.wait()
-        if self.error is not None:
-            raise self.error
-        return tuple(float(len(answer)) for answer in request.answers)
-
-
-def test_an_answer_that_is_on_its_way_is_waited_for(store: Store) -> None:
-    async def scene() -> None:
-        inner = GatedScorer()
-        recorded = RecordedScorer(ready(inner), store)
-        first = asyncio.create_task(recorded.scores(replace(REQUEST, answers=("a", "bb"))))
-        second = asyncio.create_task(recorded.scores(replace(REQUEST, answers=("bb", "ccc"))))
-        assert [await inner.asked.get(), await inner.asked.get()] == [("a", "bb"), ("ccc",)]
-        inner.gate.set()
-        assert (await first, await second) == ((1.0, 2.0), (2.0, 3.0))
-        assert inner.asked.empty()
-
-    run(scene())
-
-
-def test_who_is_cancelled_hands_over_to_one_who_waits(store: Store) -> None:
-    async def scene() -> None:
-        inner = GatedScorer()
-        recorded = RecordedScorer(ready(inner), store)
-        first, *others = (asyncio.create_task(recorded.scores(replace(REQUEST, answers=("a",)))) for _ in range(4))
-        await inner.asked.get()
-        first.cancel()
-        await asyncio.wait([first])
-        await inner.asked.get()
-        inner.gate.set()
-        assert await asyncio.gather(*others) == [(1.0,)] * 3
-        assert inner.asked.empty()
-
-    run(scene())
-
-
-def test_a_failure_is_told_to_everyone_who_tries(store: Store) -> None:
-    async def scene() -> None:
-        inner = GatedScorer()
-        inner.error = FAILED
-        inner.gate.set()
-        recorded = RecordedScorer(ready(inner), store)
-        told = await asyncio.gather(*(recorded.scores(REQUEST) for _ in range(3)), return_exceptions=True)
-        assert [type(error) for error in told] == [ServerFailed] * 3
-
-    run(scene())
-
-
 # --- a scorer that must be reached -----------------------------------------------------------------------------------
-
-
-def test_a_scorer_is_made_once_and_after_a_failure_again(store: Store) -> None:
-    starts: list[str] = []
-
-    async def start() -> Scorer:
-        starts.append("start")
-        await asyncio.sleep(0)
-        if len(starts) == 1:
-            raise FAILED
-        return ScriptedScorer(ScoreRule(score=1.0))
-
-    async def scene() -> None:
-        recorded = RecordedScorer(start, store)
-        with pytest.raises(ServerFailed):
-            await recorded.scores(REQUEST)
-        assert await asyncio.gather(*(recorded.scores(REQUEST) for _ in range(3))) == [(1.0,) * 4] * 3
-
-    run(scene())
-    assert len(starts) == 2

@@ -55,22 +55,12 @@ def test_a_folder_without_permission_to_write_is_named(public: Path) -> None:
     assert "check the permissions" in answer
 
 
-def test_a_store_without_permission_to_write_is_named(public: Path) -> None:
-    assert "cannot be opened or written" in without_privileges(lambda: Store.open(public / "store.db"))
-
-
 def test_a_store_that_may_only_be_read_can_be_looked_at(public: Path) -> None:
     assert without_privileges(lambda: Store.open_readonly(public / "store.db").runs.summaries()) == "no error"
 
 
 def test_a_store_without_permission_to_read_is_named(public: Path) -> None:
     (public / "store.db").chmod(0)
-    assert "cannot be opened or written" in without_privileges(lambda: Store.open_readonly(public / "store.db"))
-
-
-def test_a_folder_without_permission_to_enter_is_named(public: Path) -> None:
-    public.chmod(0)
-    assert "cannot be opened or written" in without_privileges(lambda: Store.open(public / "store.db"))
     assert "cannot be opened or written" in without_privileges(lambda: Store.open_readonly(public / "store.db"))
 
 

@@ -103,23 +103,6 @@ def test_a_sample_of_which_nothing_was_made_is_neither_a_candidate_nor_a_test(st
     assert (told.candidates, told.generated) == (candidates, generated)
 
 
-def test_the_sentence_that_a_run_failed_with_comes_back(store: Store) -> None:
-    run = store.runs.begin(START)
-    store.runs.finish(run, RunStatus.FAILED, 3, HOSTILE)
-    assert store.runs.trace(run).run.failure == HOSTILE
-    assert store.runs.summaries()[0].run.failure == HOSTILE
-
-
-def test_a_run_that_chose_nothing_says_so(store: Store) -> None:
-    run = store.runs.begin(START)
-    store.runs.put_prediction(run, Prediction(Localization((), ()), (), None))
-    prediction = store.runs.trace(run).prediction
-    assert prediction is not None
-    assert prediction.choice is None
-    (summary,) = store.runs.summaries()
-    assert (summary.samples, summary.votes, summary.valid) == (0, 0, 0)
-
-
 def test_samples_are_shown_by_stage_and_in_the_order_they_came_where_nothing_was_made_of_them(store: Store) -> None:
     run, located = store.runs.begin(START), replace(request("Where?"), stage=Stage.LOCALIZE)
     for asked in (request("Fix."), located):

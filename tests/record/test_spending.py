@@ -1,15 +1,17 @@
 """What a store says of what was paid for."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
-from agentless_mini.record import RunStatus, Spending, Store
+from agentless_mini.domain import UNTOLD, Completion, Finish, Issue, Patch, Usage
+from agentless_mini.record import RunStatus, Spending, Store, traced_scoring
 from agentless_mini.record.evaluations import covered
-from tests.record.building import START, record, request
+from tests.record.building import START, patch, record, request
 
 
 def test_nothing_was_paid_for_at_first(store: Store) -> None:
@@ -57,3 +59,36 @@ def test_what_servers_did_not_tell_is_counted_and_not_summed_up(store: Store) ->
     for number in range(3):
         store.runs.link(run, key, number)
     assert [sample.usage for sample in store.runs.trace(run).samples] == told
+
+
+async def lengths(issue: Issue, patches: Sequence[Patch]) -> Mapping[str, float]:
+    return {one.normal: len(one.diff) / 4 for one in patches}
+
+
+def test_scores_are_kept_by_run_and_the_last_one_counts(store: Store) -> None:
+    one, other = store.runs.begin(START), store.runs.begin(START)
+    store.runs.put_scores(one, {"b": 1.0, "a": -2.5})
+    store.runs.put_scores(one, {"b": 0.25})
+    store.runs.put_scores(other, {"a": 3.0})
+    assert store.runs.trace(one).scores == (("a", -2.5), ("b", 0.25))
+    assert store.runs.trace(other).scores == (("a", 3.0),)
+
+
+def test_a_run_that_is_planned_again_forgets_them(store: Store) -> None:
+    one, other = store.runs.begin(START), store.runs.begin(START)
+    for run in (one, other):
+        store.runs.put_scores(run, {"a": 1.0})
+    store.runs.unlink(one)
+    assert (store.runs.trace(one).scores, store.runs.trace(other).scores) == ((), (("a", 1.0),))
+
+
+def test_scoring_that_is_traced_answers_alike(store: Store) -> None:
+    run = store.runs.begin(START)
+    patches = [patch(b"diff", "a"), patch(b"diff of more", "b")]
+
+    async def asked() -> Mapping[str, float]:
+        return await traced_scoring(lengths, store, run)(Issue("It fails."), patches)
+
+    found = asyncio.run(asked())
+    assert found == {"a": 1.0, "b": 3.0}
+    assert dict(store.runs.trace(run).scores) == found

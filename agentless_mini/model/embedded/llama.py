@@ -6,7 +6,6 @@ Calls into the library release the interpreter lock. Several threads may read a 
 """
 
 import contextlib
-import ctypes
 import ctypes as c
 import functools
 import importlib.metadata
@@ -29,9 +28,8 @@ WHEEL_VERSION = "2026.10.11549"
 INSTALL = f"install the extra with {install_command('embedded')}"
 _ERROR_LEVEL = 4
 
-# How long a thread that waits for the others spins before it sleeps, for GNU's OpenMP and for LLVM's. The default is
-# endless where there are as many threads as cores. Measured on two cores: as fast as the default when idle, 3 to 12
-# times as fast beside other work.
+# How long a thread that waits for the others spins before it sleeps, for GNU's OpenMP and for LLVM's; by default for
+# ever, which is 3 to 12 times as slow beside other work (measured on two cores).
 _SPINS = ((b"GOMP_SPINCOUNT", b"1000"), (b"KMP_BLOCKTIME", b"0"))
 _OPENMP = b"libgomp.so.1"
 _OPENMP_WHEEL = "cmeel-libomp"
@@ -126,13 +124,18 @@ class Library:
 
 @functools.cache
 def load_library() -> Library:
-    """Load llama.cpp once per process and check that it is the build that the layouts describe.
-
-    Raises `EnvironmentFailed` where the wheel or NumPy is missing, is another version, or does not fit.
-    """
-    if importlib.util.find_spec("numpy") is None:
-        raise EnvironmentFailed(f"The embedded model needs NumPy, which is missing: {INSTALL}.")
-    path = _shared_object()
+    """Load llama.cpp once. Raises `EnvironmentFailed` where wheel or NumPy is missing, or is not what is described."""
+    spec = importlib.util.find_spec(WHEEL)
+    missing = [name for name, found in (("NumPy", importlib.util.find_spec("numpy")), (WHEEL, spec)) if found is None]
+    if missing:
+        raise EnvironmentFailed(f"The embedded model needs {missing[0]}, which is missing: {INSTALL}.")
+    found = importlib.metadata.version(WHEEL)
+    if found != WHEEL_VERSION:
+        raise EnvironmentFailed(f"{WHEEL} {found} is installed, but {WHEEL_VERSION} is needed: {INSTALL}.")
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    path = next((path for folder in folders for path in sorted(Path(folder).glob(f"{WHEEL}*.so"))), None)
+    if path is None:
+        raise EnvironmentFailed(f"The package {WHEEL} holds no llama.cpp for this system: use --base-url instead.")
     provide_openmp()
     try:
         library = c.CDLL(str(path))
@@ -148,21 +151,6 @@ def load_library() -> Library:
     check_defaults(library.llama_model_default_params(), MODEL_DEFAULTS)
     check_defaults(library.llama_context_default_params(), CONTEXT_DEFAULTS)
     return Library(library)
-
-
-def _shared_object() -> Path:
-    try:
-        found = importlib.metadata.version(WHEEL)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise EnvironmentFailed(f"The embedded model needs {WHEEL}, which is missing: {INSTALL}.") from error
-    if found != WHEEL_VERSION:
-        raise EnvironmentFailed(f"{WHEEL} {found} is installed, but {WHEEL_VERSION} is needed: {INSTALL}.")
-    spec = importlib.util.find_spec(WHEEL)
-    folders = (spec.submodule_search_locations if spec else None) or ()
-    paths = [path for folder in folders for path in sorted(Path(folder).glob(f"{WHEEL}*.so"))]
-    if not paths:
-        raise EnvironmentFailed(f"The package {WHEEL} holds no llama.cpp for this system: use --base-url instead.")
-    return paths[0]
 
 
 def check_defaults(params: c.Structure, expected: Mapping[str, object]) -> None:
@@ -193,17 +181,15 @@ def provide_openmp() -> None:
         ) from error
 
 
-class _LinkMap(c.Structure):
-    """The head of what a handle of glibc's dlopen points to: `struct link_map` of link.h."""
-
+class _LinkMap(c.Structure):  # of glibc's link.h: the head of what a handle of dlopen points to
     _fields_ = (("address", c.c_void_p), ("name", c.c_char_p))
 
 
 def load_openmp_wheel() -> None:
-    """Load LLVM's OpenMP out of its wheel, and have the loader know it as GNU's, whose functions it has as well.
+    """Load LLVM's OpenMP out of its wheel, under the name of GNU's, whose functions it has as well.
 
-    It calls itself libomp.so, so that the loader would look for a libgomp.so.1 all the same: by a name in the list of
-    what is loaded it finds it. Raises `OSError` or `LookupError` where the wheel has none for this system.
+    It calls itself libomp.so, and the loader would look for libgomp.so.1 all the same. Raises `OSError` or
+    `LookupError` where the wheel has none for this system.
     """
     files = importlib.metadata.files(_OPENMP_WHEEL) or ()
     found = [file.locate() for file in files if file.name == _OPENMP.decode()]
@@ -229,7 +215,6 @@ class Model:
         self._vocab = call.llama_model_get_vocab(self.handle)
         self.vocabulary_size: int = call.llama_vocab_n_tokens(self._vocab)
         self.trained_context: int = call.llama_model_n_ctx_train(self.handle)
-        self._pieces = dict[int, bytes]()
 
     def close(self) -> None:
         """Free the memory. Every `Context` of this model must be closed before."""
@@ -240,24 +225,19 @@ class Model:
         """Return the tokens of plain text: what looks like a special token stays text, and none is added."""
         data = text.encode(errors="replace")
         size = len(data) + 8
-        buffer = (ctypes.c_int32 * size)()
+        buffer = (_I * size)()
         count = self._call.llama_tokenize(self._vocab, data, len(data), buffer, size, False, False)
         return buffer[:count]
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of one token; those of a special token are empty. They need not be whole characters."""
-        if token not in self._pieces:
-            buffer = ctypes.create_string_buffer(512)
-            length = self._call.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-            self._pieces[token] = buffer.raw[: max(length, 0)]
-        return self._pieces[token]
+        buffer = c.create_string_buffer(512)
+        length = self._call.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        return buffer.raw[: max(length, 0)]
 
 
 class Context:
-    """A key-value cache shared by several sequences, and the batches that go through it.
-
-    `stop` may be replaced between batches. Once it is set, by whatever thread, the batch under way ends early.
-    """
+    """A key-value cache shared by several sequences. Setting `stop`, in whatever thread, ends the batch under way."""
 
     def __init__(self, model: Model, tokens: int, sequences: int, batch: int, threads: int) -> None:
         """Allocate one for so many tokens of all sequences. Raises `EnvironmentFailed` without memory for it."""
@@ -321,5 +301,5 @@ class Context:
             return np.empty(shape, dtype=np.float32)
         # The wanted rows lie one after the other, in the order of the batch, from the first one's address on.
         start = self._call.llama_get_logits_ith(self.handle, int(asked.argmax()))
-        pointer = ctypes.cast(start, ctypes.POINTER(ctypes.c_float))
+        pointer = c.cast(start, c.POINTER(_F))
         return np.ctypeslib.as_array(pointer, (shape[0] * shape[1],)).reshape(shape)

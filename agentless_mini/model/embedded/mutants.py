@@ -1,7 +1,6 @@
-"""Changes that people make to one line: operators, constants, names in scope, arguments, calls around a value.
+"""Changes that people make to one line, as mutation testing and studies of one-line fixes name them.
 
-They are those that mutation testing and studies of one-line fixes name. Neither types nor what stands around an
-expression are looked at: many mutants are nonsense, and some do not parse.
+Neither types nor what stands around an expression are looked at: many mutants are nonsense, and some do not parse.
 """
 
 import ast
@@ -108,14 +107,12 @@ class _Words(NamedTuple):
         """Return what stands between two columns of the expression's row."""
         return self.rows[node.lineno - 1][start:end].decode(errors="replace")
 
-    def put(self, line: int, start: int, end: int, text: str) -> Mutant:
-        """Return a row, from 1, with a text in the place of what stands between two columns."""
-        new = self.rows[line - 1][:start] + text.encode(errors="replace") + self.rows[line - 1][end:]
-        return Mutant(line - 1, new.decode(errors="replace"))
-
-    def changed(self, node: ast.expr | ast.stmt, text: str) -> Mutant:
-        """Return the row with a text in the place of a node."""
-        return self.put(node.lineno, node.col_offset, _end(node), text)
+    def changed(self, node: ast.expr | ast.stmt, text: str, start: int | None = None, end: int | None = None) -> Mutant:
+        """Return the node's row with a text in the place of the node, or of what stands between two columns."""
+        row = self.rows[node.lineno - 1]
+        start, end = node.col_offset if start is None else start, _end(node) if end is None else end
+        new = row[:start] + text.encode(errors="replace") + row[end:]
+        return Mutant(node.lineno - 1, new.decode(errors="replace"))
 
 
 def _end(node: ast.expr | ast.stmt) -> int:
@@ -125,8 +122,8 @@ def _end(node: ast.expr | ast.stmt) -> int:
 class _Scope(NamedTuple):
     """The nodes of one function, or of the module and its classes but for their functions, and what it can speak of.
 
-    `names` are variables, `functions` callables of the region, `attributes` pairs of a name and an attribute of it,
-    and `texts` short strings as they are written: of each those that are used most.
+    `functions` are callables of the region, `attributes` pairs of a name and an attribute of it, `texts` short strings
+    as they are written: of each those that are used most.
     """
 
     nodes: tuple[ast.AST, ...]
@@ -187,7 +184,7 @@ def _changed(node: ast.AST, scope: _Scope, words: _Words) -> Iterator[Mutant]:
             if target.end_lineno == value.lineno:
                 start, end = _end(target), value.col_offset
                 texts = (_ASSIGNMENT.sub(one, words.between(value, start, end), count=1) for one in _ASSIGNMENTS)
-                yield from (words.put(value.lineno, start, end, text) for text in texts)
+                yield from (words.changed(value, text, start, end) for text in texts)
 
 
 def _others(node: ast.expr, scope: _Scope, words: _Words) -> Iterator[str]:

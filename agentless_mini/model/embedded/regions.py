@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agentless_mini.chain.lexical import mentions, terms
-from agentless_mini.domain import EditTask, Excerpt, Issue
+from agentless_mini.domain import EditTask, Issue
 from agentless_mini.edits.sources import parse_python
-from agentless_mini.model.grammar import spoken_path
+from agentless_mini.model.grammar import shown_rows, spoken_path
 
 RUN = 40
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -63,11 +63,6 @@ def parse(text: str) -> ast.Module | None:
         return None
 
 
-def shown_rows(excerpt: Excerpt) -> list[str]:
-    """Return the lines of an excerpt without their ends, be they `\\n` or `\\r\\n`."""
-    return [row.removesuffix("\r") for row in excerpt.text.removesuffix("\n").split("\n")]
-
-
 def named_rows(region: Region, issue: str) -> frozenset[int]:
     """Return the rows, 0-based, of the functions that the issue names, as `choose_regions` understands it."""
     named = frozenset(_NAME.findall(issue))
@@ -78,14 +73,14 @@ def choose_regions(task: EditTask, budget: int, count: Count) -> tuple[Region, .
     """Return what to copy within `budget` tokens, in order of file and line; `count` counts the tokens of a text.
 
     The files share the budget in their order. A file that does not fit is copied function by function: first those that
-    the issue names, then those that share the most telling words with it. Where it writes names as code, these and
-    those that they speak of are all. Where not one fits, the first lines of the best are copied.
+    the issue names, then by the telling words that they share with it. Where it writes names as code, these and those
+    that they speak of are all. Where not one fits, the first lines of the best are copied.
     """
     chosen: list[Region] = []
     for file in task.files:
         if not spoken_path(file.path):
             continue
-        whole = [Region(file.path, one.first, "\n".join(shown_rows(one)) + "\n") for one in file.excerpts]
+        whole = [Region(file.path, one.first, "\n".join(shown_rows(one.text)) + "\n") for one in file.excerpts]
         if sum(count(region.text) for region in whole) > budget:
             parts = [part for region in whole for part in region.parts()]
             whole = _fitting(_by_weight(parts, task.issue), budget, count, reserve=not chosen)

@@ -12,10 +12,9 @@ from agentless_mini.domain import Completion, Decoding, EditTask, Finish, Messag
 from agentless_mini.edits.writing import write_edit
 from agentless_mini.errors import UsageError
 from agentless_mini.model.embedded.llama import WHEEL_VERSION, Aborted, Context, Model
-from agentless_mini.model.embedded.regions import shown_rows
 from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer, Ranking, Rewrite
 from agentless_mini.model.embedded.weights import Weights
-from agentless_mini.model.grammar import spoken_path
+from agentless_mini.model.grammar import shown_rows, spoken_path
 from agentless_mini.settings.model import InProcessSettings
 
 _BATCH = 512
@@ -26,8 +25,8 @@ NO_MORE = "There are no more rewrites of a line."
 class EmbeddedSampler:
     """Answers repairs with a model in this process. See `ports.Sampler` for the contract of its methods.
 
-    The ranking of a task is computed once and kept; its tokens are booked on the first sample of that request. It does
-    not depend on the sampling parameters. `on_tokens` is told, in the worker thread, of newly decoded tokens.
+    The ranking of a task, which no sampling parameter changes, is computed once and kept; its tokens are booked on the
+    first sample of that request. `on_tokens` is told, in the worker thread, of newly decoded tokens.
     """
 
     def __init__(
@@ -74,21 +73,17 @@ class EmbeddedSampler:
             yield Completion(index, text, Finish.STOP, usage=usage)
             usage = Usage()
 
-    async def aclose(self) -> None:
+    async def __aenter__(self) -> Self:
+        """Return the sampler, which is closed when the block ends."""
+        return self
+
+    async def __aexit__(self, *ended: object) -> None:
         """Wait for the work under way, which a closed request has stopped, and free the memory."""
         await asyncio.to_thread(self._worker.shutdown)
         if self._loaded is not None:
             self._loaded.close()
             self._loaded.model.close()
             self._loaded = None
-
-    async def __aenter__(self) -> Self:
-        """Return the sampler, which is closed when the block ends."""
-        return self
-
-    async def __aexit__(self, *ended: object) -> None:
-        """Free the memory."""
-        await self.aclose()
 
     def _context(self) -> Context:
         if self._loaded is None:
@@ -110,13 +105,10 @@ class EmbeddedSampler:
 
 
 def render(task: EditTask, rewrite: Rewrite) -> str:
-    """Return the rewrite as an answer in the edit format.
-
-    SEARCH is the old line, with as many neighbouring lines as it takes to stand in the shown file once.
-    """
+    """Return the rewrite as an edit: SEARCH is the old line, with the neighbours that it takes to be shown once."""
     file = next(file for file in task.files if file.path == rewrite.region.path)
     number = rewrite.region.first + rewrite.row
-    shown = {excerpt.first: shown_rows(excerpt) for excerpt in file.excerpts}
+    shown = {excerpt.first: shown_rows(excerpt.text) for excerpt in file.excerpts}
     first = max(first for first in shown if first <= number)
     rows, row = shown[first], number - first
     # What is not shown of a file may repeat the line: then at least its neighbours are taken along.

@@ -20,17 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SEQUENCES = 128
-"""Sequences of the context: the text, and the mutants of a batch."""
-# Mutants that are scored: half the likeliest of all by their first token, half line by line.
-MOST = 480
-# Of the rest of a line that a mutant keeps, what lies more tokens on than this says next to nothing about it.
-HORIZON = 4
+SEQUENCES = 128  # of the context: the text, and the mutants of a batch
+MOST = 480  # mutants that are scored: half the likeliest of all by their first token, half line by line
+HORIZON = 4  # tokens: of the rest of a line that a mutant keeps, what lies further on says next to nothing about it
 ISSUE_TOKENS = 600
-# What speaks for a line, in log-odds, when it is in a function that the issue names.
-NAMED = 2.0
-# How many mutants of one line come before the next ones of it have to wait for those of the other lines.
-PER_LINE = 8
+NAMED = 2.0  # what speaks for a line, in log-odds, when it is in a function that the issue names
+PER_LINE = 8  # mutants of one line that come before the next ones of it wait for those of the other lines
 _BLOCK = 64  # rows of logits that fit a cache
 
 
@@ -118,8 +113,8 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
 def choose(forks: Iterable[Fork], odds: Callable[[Fork], float]) -> list[Fork]:
     """Return the forks worth scoring, by the odds of their first token: the best of all, then the best of each line.
 
-    A copying model is so sure of some lines that none of their mutants is among the likeliest of all. What does not
-    parse, or differs from the code and those before by formatting alone, is left out.
+    (A copying model is so sure of some lines that none of their mutants is among the likeliest.) What does not parse,
+    or differs from the code and those before by formatting alone, is left out.
     """
     every = sorted(forks, key=lambda fork: (-odds(fork), fork.place, fork.tokens))
     ordered = [*every[: MOST // 2], *_by_turns(every[MOST // 2 :], 1)]
@@ -167,7 +162,7 @@ def ordered(forks: Iterable[Fork], score: Callable[[Fork], float]) -> tuple[Rewr
 def packed(forks: Iterable[Fork], most: int, batch: int) -> Iterator[tuple[list[Fork], dict[Node, list[int]]]]:
     """Group forks of one batch: at most so many, and no more tokens than fit; what they begin with alike is one token.
 
-    With each group come the tokens to decode, each with the sequences that it belongs to: fork i of it is number i + 1.
+    With each group come the tokens to decode, and the sequences that each belongs to: fork i of it is number i + 1.
     """
     group, nodes = list[Fork](), dict[Node, list[int]]()
     for fork in sorted(forks, key=lambda fork: (fork.place, fork.tokens)):
@@ -191,9 +186,8 @@ class LineScorer:
         self._decoded = 0
 
     def rank(self, task: EditTask, copy_tokens: int) -> Ranking:
-        """Rank the mutants of what is copied: at most `copy_tokens` of the code, twice.
+        """Rank the mutants of what is copied: at most `copy_tokens` of the code, twice. One thread count ranks alike.
 
-        Deterministic for one number of threads: another number may add floats in another order.
         Raises `llama.Aborted`, and `UsageError` where the model's tokenizer does not keep the text's bytes.
         """
         issue = task.issue.strip().splitlines()
@@ -225,8 +219,7 @@ class LineScorer:
         return len(self._model.tokenize(text))
 
     def _read(self, ids: Sequence[int], forks: Sequence[Fork]) -> dict[Node, float]:
-        """Decode the text as sequence 0, and return log-probabilities: of each fork's first token, and of its own
-        tokens from the first fork to the end of the last."""
+        """Decode the text as sequence 0; return the log-probabilities of the forks' first tokens and of its own."""
         start, stop = min(fork.place for fork in forks), max(fork.stop for fork in forks)
         asked = {place: {ids[place]} for place in range(start, stop)}
         for fork in forks:

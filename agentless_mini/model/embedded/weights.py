@@ -55,17 +55,24 @@ def find_weights(
     """Return the weights by the module's list, fetching them into the folder `cache` if need be.
 
     Before something is fetched, `check` raises `EnvironmentFailed` where the weights would be of no use, and `tell` is
-    given a sentence with the size.
-    Raises `UsageError` or `ModelUnknown` for a model that there is not, `ServerUnreachable` for a hub that does not
-    answer, and `EnvironmentFailed` where the carried model cannot be had.
+    given a sentence with the size. Raises `UsageError` or `ModelUnknown` for a model that there is not,
+    `ServerUnreachable` for a hub that does not answer, and `EnvironmentFailed` where the carried model cannot be had.
     """
-    cannot = f"The weights cannot be kept in {cache}"
+    cannot, model = f"The weights cannot be kept in {cache}", settings.model
     with boundary({OSError: lambda error: EnvironmentFailed(f"{cannot} ({error}): free space or set another cache.")}):
         cache.mkdir(parents=True, exist_ok=True)
-        if settings.model is not None:
-            path, name = named_gguf(settings.model, settings.hub, cache, tell, check)
-            return Weights(path, name, settings.decoding or Decoding.GRAMMAR)
-        return Weights(_carried(cache, tell, check), CARRIED_NAME, Decoding.LINES)
+        if model is None:
+            return Weights(_carried(cache, tell, check), CARRIED_NAME, Decoding.LINES)
+        path, decoding = Path(model).expanduser(), settings.decoding or Decoding.GRAMMAR
+        if path.is_file():
+            tell(f"{path.name}: {_time(path.stat().st_size)}.")
+            return Weights(path, path.stem, decoding)
+        is_path = model.startswith((".", "/", "~")) or (model.endswith(".gguf") and ":" not in model)
+        if is_path or model.partition(":")[0].count("/") != 1:
+            raise UsageError(
+                f"There is no file {model}: give the path of a GGUF file, or OWNER/NAME:FILE.gguf on the hub."
+            )
+        return Weights(*_from_hub(model, settings.hub, cache, tell, check), decoding)
 
 
 def _carried(cache: Path, tell: Tell, check: Callable[[], object]) -> Path:
@@ -74,8 +81,7 @@ def _carried(cache: Path, tell: Tell, check: Callable[[], object]) -> Path:
     if target.is_file():
         return target
     package, _, name = _CARRIED_MEMBER.partition("/")
-    # An installed carrier is not imported: its dependencies would be.
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(package)  # an installed carrier is not imported: its dependencies would be
     paths = [Path(folder) / name for folder in (spec.submodule_search_locations or ())] if spec else []
     installed = next((path for path in paths if path.is_file()), None)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
@@ -113,8 +119,6 @@ def _fetched(folder: Path) -> bytes:
     except (zipfile.BadZipFile, KeyError) as error:
         raise EnvironmentFailed(f"The wheel {wheels[0].name} does not hold the model: name another model.") from error
 
-
-# --- Q4_1 to Q8_0 -----------------------------------------------------------------------------------------------------
 
 _ALIGNMENT = 32
 _Q4_1, _Q8_0 = 3, 8
@@ -169,20 +173,7 @@ def _aligned(size: int) -> int:
 
 
 def _padded(data: bytes) -> bytes:
-    return data + bytes(_aligned(len(data)) - len(data))
-
-
-def named_gguf(model: str, hub: str, cache: Path, tell: Tell, check: Callable[[], object]) -> tuple[Path, str]:
-    """Return the file and the name that identifies the model. See `model.embedded.weights.find_weights`."""
-    path = Path(model).expanduser()
-    if path.is_file():
-        tell(f"{path.name}: {_time(path.stat().st_size)}.")
-        return path, path.stem
-    repository = model.partition(":")[0]
-    is_path = model.startswith((".", "/", "~")) or (model.endswith(".gguf") and ":" not in model)
-    if is_path or repository.count("/") != 1:
-        raise UsageError(f"There is no file {model}: give the path of a GGUF file, or OWNER/NAME:FILE.gguf on the hub.")
-    return _from_hub(model, hub, cache, tell, check)
+    return data.ljust(_aligned(len(data)), b"\0")
 
 
 def _time(size: int) -> str:
@@ -203,9 +194,10 @@ def _from_hub(model: str, hub: str, cache: Path, tell: Tell, check: Callable[[],
     api = huggingface_hub.HfApi(hub)
     disable_progress_bars()
     with boundary(_hub_errors(model, hub)):
-        found = _cached(repository, commit, file, cache)
+        load = huggingface_hub.try_to_load_from_cache
+        found = load(repository, file, cache_dir=cache, revision=commit) if file else None
         # The client library tries again for half a minute before it gives up: ask first.
-        if found is None and not _answers(hub, repository):
+        if not isinstance(found, str) and not _answers(hub, repository):
             raise _unreachable(model, hub)
         if not file:
             names = api.list_repo_files(repository, revision=commit)
@@ -213,8 +205,9 @@ def _from_hub(model: str, hub: str, cache: Path, tell: Tell, check: Callable[[],
             if not whole:
                 raise ModelUnknown(f"The repository {repository} holds no GGUF file: name another one.")
             file = next((name for kind in _PREFERRED for name in whole if kind in name.lower()), whole[0])
-        path = found or _cached(repository, commit, file, cache)
-        if path is not None:
+            found = load(repository, file, cache_dir=cache, revision=commit)
+        if isinstance(found, str):
+            path = Path(found)
             tell(f"{repository}:{file}: {_time(path.stat().st_size)}.")
         else:
             check()
@@ -236,10 +229,7 @@ def _commit(path: Path) -> str:
 
 
 def require_model(name: str) -> None:
-    """Raise what says so, within seconds, where a model to train is in no folder, in no cache and not on the hub.
-
-    That is `UsageError`, `ModelUnknown` or `ServerUnreachable`.
-    """
+    """Raise `UsageError`, `ModelUnknown` or `ServerUnreachable` within seconds where there is no model to train."""
     folder = Path(name).expanduser()
     if folder.is_dir() and (folder / "config.json").is_file():
         return
@@ -261,36 +251,19 @@ def require_model(name: str) -> None:
 def _hub_errors(model: str, hub: str, advice: str = _NO_HUB) -> Translation:
     from huggingface_hub import errors
 
-    def unknown(_: BaseException) -> ModelUnknown:
-        return ModelUnknown(f"The hub at {hub} has no {model}, or not for you: check the name.")
-
-    def unreachable(_: BaseException) -> ServerUnreachable:
-        return _unreachable(model, hub, advice)
-
+    unknown = ModelUnknown(f"The hub at {hub} has no {model}, or not for you: check the name.")
+    unreachable = _unreachable(model, hub, advice)
+    missing = errors.RepositoryNotFoundError, errors.RemoteEntryNotFoundError, errors.RevisionNotFoundError
+    silent = errors.LocalEntryNotFoundError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled
+    client = errors.HfHubHTTPError.__bases__[0]  # what the client library of this version of the hub raises
     return {
-        errors.RepositoryNotFoundError: unknown,
-        errors.RemoteEntryNotFoundError: unknown,
-        errors.RevisionNotFoundError: unknown,
-        errors.HFValidationError: unknown,
-        errors.LocalEntryNotFoundError: unreachable,
-        errors.HfHubHTTPError: unreachable,
-        errors.OfflineModeIsEnabled: unreachable,
-        # What the client library of this version of the hub raises, whichever it is.
-        errors.HfHubHTTPError.__bases__[0]: unreachable,
+        **dict.fromkeys((*missing, errors.HFValidationError), lambda _: unknown),
+        **dict.fromkeys((*silent, client), lambda _: unreachable),
     }
 
 
 def _unreachable(model: str, hub: str, advice: str = _NO_HUB) -> ServerUnreachable:
     return ServerUnreachable(f"{model} is not in the cache and the hub at {hub} does not answer: {advice}.")
-
-
-def _cached(repository: str, commit: str | None, file: str, cache: Path) -> Path | None:
-    import huggingface_hub
-
-    if not file:
-        return None
-    found = huggingface_hub.try_to_load_from_cache(repository, file, cache_dir=cache, revision=commit)
-    return Path(found) if isinstance(found, str) else None
 
 
 def _answers(hub: str, repository: str) -> bool:

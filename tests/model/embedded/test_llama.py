@@ -124,13 +124,6 @@ def test_a_token_may_belong_to_several_sequences_that_part_after_it(model: Model
         assert np.abs(context.decode(plain(rows, sequence=3, start=10)) - found).max() < 0.35
 
 
-def test_the_same_batches_give_the_same_logits(model: Model, context: Context) -> None:
-    tokens = model.tokenize(TEXT)
-    first = context.decode(plain(tokens)).copy()
-    context.clear()
-    assert np.array_equal(context.decode(plain(tokens)), first)
-
-
 def test_only_wanted_logits_come_back_in_the_order_of_the_batch(model: Model, context: Context) -> None:
     tokens = model.tokenize(TEXT)[:8]
     every = context.decode(plain(tokens)).copy()

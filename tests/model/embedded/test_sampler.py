@@ -2,7 +2,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -29,11 +28,10 @@ from agentless_mini.domain import (
     Usage,
 )
 from agentless_mini.edits import Tree, changed_files, read_answer
-from agentless_mini.errors import EnvironmentFailed, UsageError
+from agentless_mini.errors import UsageError
 from agentless_mini.model.embedded.regions import Region, choose_regions
 from agentless_mini.model.embedded.sampler import EmbeddedSampler, render
 from agentless_mini.model.embedded.scoring import Rewrite
-from agentless_mini.model.embedded.weights import Weights
 from agentless_mini.ports import Sampler
 from agentless_mini.settings.model import InProcessSettings
 from tests.embedded_model import needed_weights
@@ -175,20 +173,6 @@ def test_closing_a_request_stops_the_work_at_once() -> None:
     assert len(completions) == 1
 
 
-@pytest.mark.slow
-def test_the_event_loop_stays_free_while_the_model_works() -> None:
-    async def ticks() -> int:
-        async with opened() as sampler:
-            drawing = asyncio.ensure_future(collect(sampler, ask((0,))))
-            count = 0
-            while not drawing.done():
-                await asyncio.sleep(0.01)
-                count += 1
-            return count
-
-    assert asyncio.run(ticks()) > 20
-
-
 @pytest.mark.parametrize(
     ("decoding", "task"), [(Decoding.LINES, None), (Decoding.FREE, TASK), (Decoding.GRAMMAR, TASK)]
 )
@@ -199,21 +183,6 @@ def test_what_is_no_repair_is_refused(decoding: Decoding, task: EditTask | None)
 
     with pytest.raises(UsageError, match="repairs alone"):
         run(drawn())
-
-
-def test_weights_that_cannot_be_loaded_are_an_error_each_time(tmp_path: Path) -> None:
-    path = tmp_path / "bad.gguf"
-    path.write_bytes(b"no")
-
-    async def tried() -> None:
-        async with EmbeddedSampler(Weights(path, "bad", Decoding.LINES), SMALL) as sampler:
-            for _ in range(2):
-                with pytest.raises(EnvironmentFailed, match="cannot load"):
-                    await sampler.card()
-                with pytest.raises(EnvironmentFailed, match="cannot load"):
-                    await collect(sampler, ask((0,)))
-
-    run(tried())
 
 
 # --- a rewrite as an answer ------------------------------------------------------------------------------------------
@@ -243,14 +212,6 @@ def test_a_rewrite_becomes_an_ordinary_edit() -> None:
         "```\n### m.py\n<<<<<<< SEARCH\n    return a + 1\n=======\n    return a - 1\n>>>>>>> REPLACE\n```\n"
     )
     assert applied(task, rewrite, ADDS.encode()) == ADDS.replace("+", "-").encode()
-
-
-def test_a_line_that_stands_twice_is_found_by_its_neighbours() -> None:
-    text = "a\nx\nb\nx\nc\n"
-    task = shown("m.txt", text)
-    rewrite = Rewrite(Region("m.txt", 1, text), 3, "y")
-    assert "SEARCH\nb\nx\nc\n" in render(task, rewrite)
-    assert applied(task, rewrite, text.encode()) == b"a\nx\nb\ny\nc\n"
 
 
 def test_of_a_file_shown_in_part_the_neighbours_are_always_taken() -> None:
