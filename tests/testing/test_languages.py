@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from agentless_mini.domain import Outcome, Runner
+from agentless_mini.domain import Note, Outcome, Runner
 from agentless_mini.testing import harness_of
 from tests.testing.boxes import RealBoxes, case, tree
 from tests.testing.languages import GO, NODE, PROJECTS, Project
@@ -129,3 +129,15 @@ def test_a_command_that_leaves_a_report_tells_of_each_test(
 def test_a_report_that_is_not_whole_is_never_a_pass(boxes: RealBoxes) -> None:
     boxes.harness = harness_of(tree({}), f'sh -c "{TAP} 3" {{tests}}', "-")
     assert boxes.outcomes({"tests/a.lua": ""}, ["tests/a.lua"]) == {"tests/a.lua": ERROR}
+
+
+def test_a_report_that_tells_of_no_test_is_named_once_and_not_where_a_patch_may_be_why(boxes: RealBoxes) -> None:
+    boxes.harness = harness_of(tree({}), "false {tests}", "out/*.xml")
+    files = {"a.lua": "", "shop.lua": ""}
+    boxes.run(files, [case("a.lua")])
+    found = boxes.run_files(files, ["a.lua", "shop.lua"])
+    boxes.run(files, [case("a.lua")], {"shop.lua": "x = 1\n"})
+    assert [one.outcome for one in found] == [ERROR, ERROR]
+    (text,) = {event.text for event in boxes.events if isinstance(event, Note)}
+    assert text.startswith("--test-report out/*.xml tells of no test: the test command ended with status 1 and left no")
+    assert len(boxes.events) == 2

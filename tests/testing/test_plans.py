@@ -283,7 +283,7 @@ def test_modules_that_a_patch_adds_where_imports_begin_are_named() -> None:
         "plugins/string.py": "string",
         "app/token.py": "token",
     }
-    harness = Harness(Runner.PYTEST, PYTEST, folder="app", python_path=("src", "."))
+    harness = Harness(Runner.PYTEST, PYTEST, python_path=("src", ".", "app"))
     others = ("shop/logging.py", "space/cloud/logging/__init__.py", "json/more.py", "code/__init__.py", "test.txt")
     snapshot = tree(held)
     patch = patch_of(snapshot, {"shop/cart.py": "x = 1\n", **dict.fromkeys((*new, *others), "n\n")})
