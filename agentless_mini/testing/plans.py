@@ -125,9 +125,7 @@ def _python_path(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def harness_of_command(command: str, python_path: tuple[str, ...], report: str = "") -> Harness:
-    """Return how tests run by a command line. One that runs pytest, or leaves a report, tells of each test.
-
-    Any other tells of a file as a whole.
+    """Return how tests run by a command line: one that runs pytest or leaves a report tells of each, others of files.
 
     The paths of tests go where "{tests}" stands, else at the end. Raises `UsageError` where it cannot be read.
     """
@@ -160,10 +158,8 @@ def _words(command: str) -> list[str]:
 
 def _runs_pytest(words: list[str]) -> bool:
     program = next(word for word in [*words, ""] if word != "env" and not _VARIABLE.fullmatch(word))
-    asked = itertools.pairwise(words)
-    return program.rsplit("/", 1)[-1] in _PYTEST_PROGRAMS or any(
-        first in {"-m", "run"} and second in _PYTEST_PROGRAMS for first, second in asked
-    )
+    asked = {second for first, second in itertools.pairwise(words) if first in {"-m", "run"}}
+    return not _PYTEST_PROGRAMS.isdisjoint({posixpath.basename(program), *asked})
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
@@ -363,12 +359,11 @@ def guards(
     only undone where their name leaves no doubt: what looks like a test there may be what is repaired.
     """
     tool = is_test_tool(snapshot)
-    undone = (
-        change
+    return tuple(
+        PlacedFile(change.path, change.before, change.mode)
         for change in changes
         if change.path in hiding or (_is_guarded(change.path, tool, runner) and not _leaves_the_runner(change))
     )
-    return tuple(PlacedFile(change.path, change.before, change.mode) for change in undone)
 
 
 def _is_guarded(path: str, tool: bool, runner: Runner) -> bool:

@@ -136,11 +136,6 @@ def test_what_a_failure_prints_is_no_test() -> None:
     ]
 
 
-def test_each_case_of_nested_suites_is_read_once() -> None:
-    nested = '<testsuite><testsuite><testsuite><testcase name="a"/></testsuite></testsuite></testsuite>'
-    assert found("junit", report0=nested) == [Reported(("a",), PASS)]
-
-
 def test_what_is_of_another_file_is_of_none_of_these() -> None:
     results = [Reported(("a",), FAIL, file="/repo/src/data.test.js"), Reported(("b",), PASS, file="src/a.test.js")]
     assert [name for name, _ in placed(results, ("src/a.test.js",), {}, "/repo")] == ["src/a.test.js::b"]
