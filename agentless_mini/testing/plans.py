@@ -62,18 +62,19 @@ import hashlib, sys
 files = {name: open(name, "rb").read() for name in sys.argv[2:]}
 if hashlib.sha256(b"\\0".join(files.values())).hexdigest() != sys.argv[1]:
     sys.exit("files of amini's were changed in the box")
-name = sys.argv[2]
-exec(compile(files.pop(name), name, "exec"), {"__name__": "__main__", "FILES": files})
+name, space = sys.argv[2], {"__name__": "amini_run", "FILES": files}
+exec(compile(files.pop(name), name, "exec"), space)
+space["main"]()
 """
 
 
 def harness_of(snapshot: Snapshot, test_command: str = "", report: str = "") -> Harness:
     """Return how the tests of a tree run: as `test_command` says, or as its files tell.
 
-    The command leaves a `report` of JUnit XML in the tree, or prints TAP ("-"); without one its status counts.
-    Another language's runner where most files are of that language. Else pytest, unless the tree is django itself, or
-    its tests import django.test or unittest and nothing mentions pytest.
-    Raises `UsageError` for a command that cannot be read.
+    The command leaves a `report` of JUnit XML in the tree, or prints TAP ("-"); without one its status counts. Else it
+    is the runner of the language that most files are of, and of Python's pytest, unless the tree is django itself or
+    its tests import django.test or unittest and nothing mentions pytest. Raises `UsageError` for a command that cannot
+    be read.
     """
     paths = snapshot.by_path()
     roots = _python_path(paths.keys())
@@ -104,11 +105,10 @@ def _of_django(paths: Container[str], told: Mapping[str, bytes], roots: tuple[st
     """
     if "manage.py" in told:
         return Harness(Runner.DJANGO, ("python", "manage.py", "test"), python_path=roots)
-    named = (match[1] or match[2] for data in told.values() for match in _SETTINGS.finditer(data))
-    module = next((name.decode() for name in named), "")
-    module = module or next((path[:-3].replace("/", ".") for path in _SETTINGS_FILES if path in paths), "")
-    if module:
-        told_so = (("DJANGO_SETTINGS_MODULE", module),)
+    named = [(match[1] or match[2]).decode() for data in told.values() for match in _SETTINGS.finditer(data)]
+    named += [path[:-3].replace("/", ".") for path in _SETTINGS_FILES if path in paths]
+    if named:
+        told_so = (("DJANGO_SETTINGS_MODULE", named[0]),)
         return Harness(Runner.DJANGO, ("python", "-m", "django", "test"), python_path=roots, variables=told_so)
     program = next((path for path in ("runtests.py", "tests/runtests.py") if path in told), "")
     return Harness(Runner.DJANGO, ("python", program), python_path=roots) if program else None
@@ -243,7 +243,7 @@ class Planner:
             seconds = sum(group["seconds"] for group in plan["groups"])
         text = json.dumps(plan).encode()
         key = hashlib.sha256(b"key " + text).hexdigest()
-        programs = _programs(PROGRAMS if self.harness.runner.is_python else ("amini_report",))
+        programs = _programs(PROGRAMS if self.harness.runner.is_python else ("amini_run", "amini_report"))
         files = (*programs, PlacedFile(f"{BOX}/plan-{number}.json", text))
         digest = hashlib.sha256(b"\0".join(file.data or b"" for file in files)).hexdigest()
         argv = (*starting(self.python), "-I", "-S", "-c", LOADER, digest, *(file.path for file in files))

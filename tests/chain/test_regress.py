@@ -313,8 +313,16 @@ def test_what_is_related_is_kept_for_one_history() -> None:
 
 
 def test_a_report_that_cannot_be_read_is_why_no_test_is_left() -> None:
-    ran = {"event": "ran", "files": [CART], "names": {}, "canaries": [], "changed": [], "left": 0, "status": 0}
-    events = [{"event": "begun"}, {**ran, "hung": False, "cut": False}, {"event": "closed"}]
+    ran: dict[str, object] = {
+        "event": "ran",
+        "files": [CART],
+        "names": {},
+        "canaries": [],
+        "changed": [],
+        "left": 0,
+        "status": 0,
+    }
+    events: list[dict[str, object]] = [{"event": "begun"}, {**ran, "hung": False, "cut": False}, {"event": "closed"}]
 
     def answer(job: Job) -> JobResult:
         return JobResult(tuple(exited(0, results={one.results[0]: record_for(one, events)}) for one in job.steps))

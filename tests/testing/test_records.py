@@ -306,8 +306,10 @@ def test_why_a_report_tells_of_no_test_is_known(name: str) -> None:
     report, parts, more, why = UNREAD[name]
     usual: dict[str, object] = {"files": ["a.lua"], "names": {}, "canaries": [], "changed": [], "left": 0, "status": 0}
     ran = {"event": "ran", **usual, "hung": False, "cut": False, **more}
-    told = [{"event": "part", "id": part, "data": b64encode(text.encode()).decode()} for part, text in parts.items()]
-    lines = [json.dumps({"id": "", **event}) for event in (*told, ran)]
+    told: list[dict[str, object]] = [
+        {"event": "part", "id": part, "data": b64encode(text.encode()).decode()} for part, text in parts.items()
+    ]
+    lines = [json.dumps({"id": "", **event}) for event in [*told, ran]]
     format_name = "tap" if report == "-" else "junit"
     found = read_runs(sealed(KEY, lines), KEY, format_name, report).unread
     assert found.startswith(f"--test-report {report} tells of no test: {why}" if why else "")

@@ -1,15 +1,13 @@
-"""Starts runners of other languages in a box, one group of files after the other, and seals what they report.
+"""Starts runners of other languages in a box, one group of files after the other, and passes on what they report.
 
 The plan says how. What a runner prints or leaves is passed on as it is, in pieces, with a line that tells how its
 process ended; it is read outside. Nothing that lay where a report is to be counts. To each file tests of ours are added
-for the time of its run. Every line of the record is sealed, together with the one before, with a key that this process
-alone was given, so that nothing that a test writes into the record stays unseen.
+for the time of its run. `amini_run` starts this, and keeps the record.
 """
 
 import base64
 import glob
 import hashlib
-import json
 import os
 import re
 import selectors
@@ -17,68 +15,39 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from typing import Any
 
 Foreign = Any
-FILES = globals().get("FILES", {})  # type: dict[str, bytes]
 PIECE = 40 * 1024
 DRAIN = 1.0  # seconds in which what is printed is read after a process ended
 MOST = 6 * 1024 * 1024  # bytes of a report, and of what a runner prints
-NOT_DUMPABLE = 4, 0, 0, 0, 0  # as in amini_run
 MODULE = re.compile(rb"^\s*(?:import\s[^(]|import[{*'\"]|export\s)", re.MULTILINE)
 PACKAGE = re.compile(r"^package (\w+)", re.MULTILINE)
 DEFINES = re.compile(r"^func ((?:Test|Example|Fuzz)\w*)\(", re.MULTILINE)
 
 
-class Sealed:
-    """The record of a step, sealed line by line."""
-
-    def __init__(self, path: str, key: str, room: int) -> None:
-        """Begin it."""
-        self.key, self.seal, self.room = key.encode(), "", room
-        self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-
-    def take(self, event: str, **more: Foreign) -> None:
-        """Write a line down."""
-        line = json.dumps(dict({"id": ""}, event=event, **more))
-        self.seal = hashlib.blake2b((self.seal + line).encode(), digest_size=32, key=self.key).hexdigest()
-        data = f"{self.seal} {line}\n".encode("ascii")
-        self.room -= len(data)
-        os.write(self.file, data)
-
-    def pass_on(self, name: str, data: bytes) -> bool:
-        """Write down what was reported; return whether there was room for it."""
-        has_room = len(data) * 3 // 2 <= self.room - PIECE
-        for start in range(0, len(data), PIECE) if has_room else ():
-            self.take("part", id=name, data=base64.b64encode(data[start : start + PIECE]).decode())
-        return has_room
-
-
-def main() -> None:
-    """Run what the plan wants, whose path in the box is the last argument."""
-    path = sys.argv[-1]
-    plan = json.loads(FILES.pop(path).decode("utf-8"))
-    os.unlink(path)
-    root = os.path.dirname(os.path.dirname(os.path.realpath(path)))
-    record = Sealed(os.path.join(root, plan["record"]), os.environ.pop("AMINI_KEY", ""), int(plan["room"]))
-    if os.getppid() == 1:
-        with suppress(ImportError, OSError, AttributeError):
-            import ctypes
-
-            ctypes.CDLL(None).prctl(*NOT_DUMPABLE)
-    record.take("begun", root=root)
+def go(ledger: Foreign) -> None:
+    """Run what the plan of a ledger of `amini_run` wants."""
+    plan, root, spent = ledger.plan, str(ledger.folder), 0.0
+    ledger.take({"event": "begun", "id": "", "root": root})
     held = {file: plain(os.path.join(root, file)) for group in plan["groups"] for file in group["files"]}
-    spent, budget = 0.0, float(plan["budget"] or "inf")
     for number, group in enumerate(plan["groups"]):
-        if spent >= budget:
-            for file in group["files"]:
-                record.take("left", id=file)
+        if spent < float(plan["budget"] or "inf"):
+            spent += max(0.0, Run(plan, group, root, number, held).go(ledger) - plan["free"])
             continue
-        spent += max(0.0, Run(plan, group, root, number, held).go(record) - plan["free"])
-    record.take("closed")
+        for file in group["files"]:
+            ledger.take({"event": "left", "id": file})
+
+
+def passed_on(ledger: Foreign, name: str, data: bytes) -> bool:
+    """Write down what was reported; return whether there was room for it."""
+    has_room = len(data) * 3 // 2 <= ledger.room - PIECE
+    for start in range(0, len(data), PIECE) if has_room else ():
+        piece = base64.b64encode(data[start : start + PIECE]).decode()
+        ledger.take({"event": "part", "id": name, "data": piece})
+    return bool(has_room)
 
 
 class Run:
@@ -97,7 +66,7 @@ class Run:
         self.canaries = []  # type: list[list[str]]
         self.kept = {}  # type: dict[str, bytes | None]
 
-    def go(self, record: Sealed) -> float:
+    def go(self, ledger: Foreign) -> float:
         """Do it; return the seconds that it took."""
         began, ended, reports = time.monotonic(), (0, False), []  # type: float, tuple[int, bool], list[str]
         parts = {}  # type: dict[str, bytes]
@@ -117,13 +86,13 @@ class Run:
                 parts[f"report{number}"] = plain(path)
         finally:
             self.put_back()
-        whole = not [name for name, data in parts.items() if data and not record.pass_on(name, data)]
+        whole = not [name for name, data in parts.items() if data and not passed_on(ledger, name, data)]
         seconds = time.monotonic() - began
-        record.take(
-            "ran", files=self.files, wanted=self.group["files"], status=ended[0], hung=ended[1], cut=not whole,
-            seconds=round(seconds, 3), names=names, canaries=self.canaries, changed=self.changed,
-            left=len(reports),
-        )  # fmt: skip
+        ledger.take({
+            "event": "ran", "id": "", "files": self.files, "wanted": self.group["files"], "status": ended[0],
+            "hung": ended[1], "cut": not whole, "seconds": round(seconds, 3), "names": names,
+            "canaries": self.canaries, "changed": self.changed, "left": len(reports),
+        })  # fmt: skip
         shutil.rmtree(self.folder, ignore_errors=True)
         return seconds
 
@@ -281,7 +250,3 @@ def farm(source: str, place: str) -> None:
         os.makedirs(inner, exist_ok=True)
         for name in names:
             os.symlink(os.path.join(folder, name), os.path.join(inner, name))
-
-
-if __name__ == "__main__":
-    main()
