@@ -302,6 +302,8 @@ class _Run:
         printed = self.parts.get("out", b"")
         if self.status == CANNOT_RUN:
             return "a program of the test command is not there (status 127): install it by --setup, or give its path"
+        if self.event["cut"]:
+            return "it is larger than what a box brings back: have the test command tell less"
         if report == "-" and self.found is None:
             if not printed.strip():
                 return f"{ended} printed nothing: have it print TAP, or give the path of its JUnit XML"
@@ -310,9 +312,7 @@ class _Run:
             return "its TAP is not whole: the plan (1..N) has to count the tests, and nothing to bail out"
         if report != "-" and not self.event["left"]:
             if report.startswith(("/", "../")):
-                return (
-                    "that is outside of the tree: have the test command write it there, and give the path from the top"
-                )
+                return "that is outside of the tree: have the test command write it there, and give that path"
             return f"{ended} left no such file: give the path of its JUnit XML from the top, or - if it prints TAP"
         if not any(name.startswith("report") for name in self.parts) and report != "-":
             return "it is empty: see whether the test command runs to its end"

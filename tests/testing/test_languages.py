@@ -13,17 +13,16 @@ from tests.testing.languages import GO, NODE, PROJECTS, Project
 # What the continuous integration may not have, or what takes a compiler's time.
 _THOROUGH = {Runner.GO, Runner.CTEST, Runner.CARGO}
 PASS, ERROR, GONE = Outcome.PASS, Outcome.ERROR, Outcome.NOT_COLLECTED
-MARKED = [
-    pytest.param(project, marks=pytest.mark.thorough if runner in _THOROUGH else pytest.mark.slow, id=runner.name)
-    for runner, project in PROJECTS.items()
-]
+
+
+def marked(runner: Runner, *values: object, name: str = "") -> object:
+    mark = pytest.mark.thorough if runner in _THOROUGH else pytest.mark.slow
+    return pytest.param(*values, marks=mark, id=f"{runner.name} {name}".strip())
+
+
+MARKED = [marked(runner, project) for runner, project in PROJECTS.items()]
 CHEATS = [
-    pytest.param(
-        project,
-        code,
-        marks=pytest.mark.thorough if runner in _THOROUGH else pytest.mark.slow,
-        id=f"{runner.name} {name}",
-    )
+    marked(runner, project, code, name=name)
     for runner, project in PROJECTS.items()
     for name, code in project.cheats.items()
 ]

@@ -296,6 +296,7 @@ UNREAD: dict[str, tuple[str, dict[str, str], dict[str, object], str]] = {
     "no XML": ("a.xml", {"report1": "1..0"}, {"left": 1}, "it is no whole JUnit XML: choose the reporter"),
     "no test": ("a.xml", {"report1": "<testsuites/>"}, {"left": 1}, "no test is in it: see whether the test command"),
     "tests of another file": ("a.xml", {"report1": XML}, {"left": 1}, "its tests are of other files: see whether"),
+    "too large": ("a.xml", {}, {"left": 1, "cut": True}, "it is larger than what a box brings back: have the"),
     "it took too long": ("a.xml", {}, {"hung": True}, ""),
     "tests": ("a.xml", {"report1": XML.replace("b.lua", "a.lua")}, {"left": 1}, ""),
 }
