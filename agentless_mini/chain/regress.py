@@ -76,14 +76,14 @@ async def _passing(
     What is told beside them has how many there are, and why the others are lost.
     """
     left, clock, ran, late, found = settings.budget, READING + settings.budget, 0, False, list[CaseResult]()
-    most, passed = min(boxes.case_seconds, settings.budget / SHARES), dict[str, CaseResult]()
+    most, passed, unread = min(boxes.case_seconds, settings.budget / SHARES), dict[str, CaseResult](), False
     timed = replace(boxes, case_seconds=most)
     while ran < len(paths) and left > 0 and clock > READING * LEAST_SHARE and len(passed) < settings.most:
         some = tuple(paths[ran : ran + FILES_AT_ONCE])
         boxes.watch(PhaseSaid(Phase.REGRESSION, f"finding them, from file {ran + 1} of {len(paths)}"))
         run = await run_files(timed, some, left, clock)
         boxes.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in run.results)))
-        found += run.results
+        found, unread = found + list(run.results), unread or run.unread
         passed |= {result.id: result for result in run.results if result.outcome is Outcome.PASS}
         ran, clock, late = ran + len(some), clock - run.seconds, late or not run.results
         # A file of which there is no result was cut off: its share of the budget is used up.
@@ -110,4 +110,5 @@ async def _passing(
         tried = sum(one.outcome is not Outcome.NOT_COLLECTED for one in found)
         none = f"none of {counted(tried, 'related test')} passes before any patch"
         why = none if tried else f"no test was reached in {counted(ran, 'related test file')}"
+        why = "no report of tests could be read (--test-report)" if unread else why
     return kept, Regressions(len(kept) + sum(lost.values()), len(kept), why)

@@ -263,7 +263,7 @@ async def run_cases(
     seed = hashlib.sha256(f"{boxes.seed} {boxes.snapshot.digest} {patch and patch.normal}".encode()).hexdigest()
     planner = replace(_planner(boxes, attempt), canaries=canaries, seed=seed)
     files = await _files(patch, cases, boxes)
-    found = await _run(boxes, files, planner.together(cases), reached)
+    found = await _run(boxes, patch, files, planner.together(cases), reached)
     if isinstance(found, Refused):
         return found
     results = dict(found)
@@ -271,7 +271,7 @@ async def run_cases(
     probes = left if len(left) <= PROBES else [left[place * len(left) // PROBES] for place in range(PROBES)]
     asked = {case.id for case in probes}
     for some in filter(None, (probes, [case for case in left if case.id not in asked])):
-        again = await _run(boxes, files, planner.one_by_one(some), settled)
+        again = await _run(boxes, patch, files, planner.one_by_one(some), settled)
         if isinstance(again, Refused):
             return again
         results |= again
@@ -282,10 +282,14 @@ async def run_cases(
 
 @dataclass(frozen=True, slots=True)
 class FilesRun:
-    """What came of the tests of files, in the order in which they ended, and the box's seconds by the clock."""
+    """What came of the tests of files, in the order in which they ended, and the box's seconds by the clock.
+
+    `unread`: none of the reports that the user's command was to leave tells of a test.
+    """
 
     results: tuple[CaseResult, ...] = ()
     seconds: float = 0.0
+    unread: bool = False
 
 
 async def run_files(boxes: Boxes, paths: Sequence[str], budget: float, clock: float) -> FilesRun:
@@ -303,18 +307,17 @@ async def run_files(boxes: Boxes, paths: Sequence[str], budget: float, clock: fl
     tasks = replace(_planner(boxes), budget=budget).together(cases)
     times = (seconds if task.record else min(seconds, budget) for task in tasks)  # a command is a test
     tasks = tuple(replace(task, step=replace(task.step, seconds=time)) for task, time in zip(tasks, times, strict=True))
-    done = await _steps(boxes, (), tasks)
+    done = await _steps(boxes, None, (), tasks)
     if isinstance(done, Refused):
         return FilesRun()
     found: list[CaseResult] = []
-    for task, step in done:
-        record = record_of(task, step)
+    for task, step, record in done:
         found += record.results if task.record else reached(task, step, record).values()
         told = {result.id.partition("::")[0] for result in found} if record.done else set(paths)
         own = {case.path for case in task.cases}
         found += [CaseResult(path, Outcome.NOT_COLLECTED) for path in paths if path in own - told]
     of_files = tuple(result for result in found if result.id.partition("::")[0] in paths)
-    return FilesRun(of_files, sum(step.seconds for _, step in done))
+    return FilesRun(of_files, sum(step.seconds for _, step, _ in done), any(record.unread for _, _, record in done))
 
 
 def _planner(boxes: Boxes, attempt: int = 0) -> Planner:
@@ -355,25 +358,30 @@ async def _installed(names: Sequence[str], boxes: Boxes) -> frozenset[str]:
 
 async def _run(
     boxes: Boxes,
+    patch: Patch | None,
     files: tuple[PlacedFile, ...],
     tasks: tuple[Task, ...],
     read: Callable[[Task, StepResult, Record], Mapping[str, CaseResult]],
 ) -> Mapping[str, CaseResult] | Refused:
-    done = await _steps(boxes, files, tasks)
-    if isinstance(done, Refused):
-        return done
-    records = [(task, step, record_of(task, step)) for task, step in done]
+    records = await _steps(boxes, patch, files, tasks)
+    if isinstance(records, Refused):
+        return records
     if forged := next((record.forged for _, _, record in records if record.forged), ""):
         return Refused(f"{FORGED}: {forged}")
     return {name: result for three in records for name, result in read(*three).items()}
 
 
 async def _steps(
-    boxes: Boxes, files: tuple[PlacedFile, ...], tasks: tuple[Task, ...]
-) -> list[tuple[Task, StepResult]] | Refused:
-    """Run the steps in a box that has time for all of them, but no more than the limit."""
+    boxes: Boxes, patch: Patch | None, files: tuple[PlacedFile, ...], tasks: tuple[Task, ...]
+) -> list[tuple[Task, StepResult, Record]] | Refused:
+    """Run the steps in a box that has time for all of them, but no more than the limit; read their records."""
     steps = tuple(task.step for task in tasks)
     limits = replace(boxes.limits, seconds=min(boxes.limits.seconds, sum(step.seconds for step in steps)))
     placed = (*files, *support_files(tasks))
     result = await boxes.sandbox.run(Job(boxes.place.environment, boxes.place.tree, placed, steps, limits))
-    return Refused(result.refusal) if result.refusal else list(zip(tasks, result.steps, strict=True))
+    if result.refusal:
+        return Refused(result.refusal)
+    records = [(task, step, record_of(task, step)) for task, step in zip(tasks, result.steps, strict=True)]
+    for unread in {record.unread for _, _, record in records if record.unread and patch is None}:
+        boxes.watch(Note(unread))
+    return records

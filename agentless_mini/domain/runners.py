@@ -9,6 +9,7 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from agentless_mini.domain.testing import Runner
 
@@ -57,15 +58,10 @@ class RunnerRow:
     env: tuple[tuple[str, str], ...] = ()
 
 
-_SCRIPTS = (".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx")
 _NAMED = r"(?:[^/]*[._-](?:test|spec)s?|tests?)\.[cm]?[jt]sx?"
-_SCRIPT_TESTS = rf"(?:.*/)?(?:{_NAMED}|(?:__tests__|tests?|spec)/(?:.*/)?[^/]+\.[cm]?[jt]sx?)"
-_SCRIPT_FENCES = ("javascript", "js", "jsx", "mjs", "cjs", "typescript", "ts", "tsx")
-_HAS_NODE = ("node", "--version")
-_CALLS = r"(?:^|[^\w.])(?:test|it)(?:\.\w+)*\s*[(`]"
-_CONFIGURES = r"(?:.*/)?node_modules/.*|(?:.*/)?(?:package\.json|\.npmrc|{})"
+_CONFIGURES = r"(?:.*/)?node_modules/.*|(?:.*/)?(?:package\.json|\.npmrc|tsconfig[^/]*{})"
 # Without its handler for traps, WebAssembly maps no gigabytes, which boxes refuse.
-_SCRIPT_ENV = (("NODE_ENV", "test"), ("NODE_OPTIONS", "?--disable-wasm-trap-handler"))
+_TRAPS = ("NODE_OPTIONS", "?--disable-wasm-trap-handler")
 _SUM = "{first} + {second}"
 _NODE = (
     "aminiTest('{name}', () => aminiAssert.strictEqual(" + _SUM + ", {right}));"
@@ -79,51 +75,58 @@ _EXPECT = (
     "aminiTest('{name}', () => {{ aminiExpect(" + _SUM + ").toBe({right}); }});"
     " aminiTest('{other}', () => {{ aminiExpect(" + _SUM + ").toBe({wrong}); }});"
 )
-_JVM_TESTS = r"(?:.*/)?src/(?:test|it)/.*(?:Tests?|IT|TestCase|Spec|/Test\w*)\.(?:java|kt|groovy)"
-_JVM_HOLDS = r"@(?:\w+\.)*(?:Test|ParameterizedTest)\b|extends TestCase"
+_script = partial(
+    RunnerRow,
+    (".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx"),
+    rf"(?:.*/)?(?:{_NAMED}|(?:__tests__|tests?|spec)/(?:.*/)?[^/]+\.[cm]?[jt]sx?)",
+    "package.json",
+    holds=r"(?:^|[^\w.])(?:test|it)(?:\.\w+)*\s*[(`]",
+    check=("node", "--version"),
+    new="amini_{digest}{tail}",
+    fences=("javascript", "js", "jsx", "mjs", "cjs", "typescript", "ts", "tsx"),
+    env=(("NODE_ENV", "test"), _TRAPS),
+)
+_compiled = partial(RunnerRow, startup=300.0, free=60.0)
+_jvm = partial(
+    _compiled,
+    tests=r"(?:.*/)?src/(?:test|it)/.*(?:Tests?|IT|TestCase|Spec|/Test\w*)\.(?:java|kt|groovy)",
+    format="junit",
+    holds=r"@(?:\w+\.)*(?:Test|ParameterizedTest)\b|extends TestCase",
+    group=Group.ALL,
+    new="Amini{digest}Test.java",
+    folder="src/test/java",
+    fences=("java",),
+)
 
 ROWS: Mapping[Runner, RunnerRow] = {
-    Runner.NODE: RunnerRow(
-        _SCRIPTS, _SCRIPT_TESTS, "package.json",
-        ("node", "--test", "--test-reporter=tap", "{files}"), "tap", _CALLS, _HAS_NODE,
-        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES, reads=_CONFIGURES.format("tsconfig[^/]*"),
-        env=_SCRIPT_ENV[1:],
+    Runner.NODE: _script(
+        ("node", "--test", "--test-reporter=tap", "{files}"), "tap", reads=_CONFIGURES.format(""), env=(_TRAPS,),
         canary=(
             ("esm", "import {{ test as aminiTest }} from 'node:test'; import aminiAssert from 'node:assert'; " + _NODE),
             ("", "{{ const aminiTest = require('node:test'), aminiAssert = require('node:assert'); " + _NODE + " }}"),
         ),
     ),
-    Runner.JEST: RunnerRow(
-        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+    Runner.JEST: _script(
         ("jest", "--ci", "--json", "--outputFile={report}", "--runInBand", "--coverage=false", "--watchAll=false",
          "--reporters=default", "--passWithNoTests", "--runTestsByPath", "{files}"),
-        "jest", _CALLS, _HAS_NODE, Group.ALL,
-        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
+        "jest", group=Group.ALL, free=4.0,
         reads=_CONFIGURES.format(
-            r"jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|\.babelrc[^/]*|babel\.config[^/]*|\.swcrc|tsconfig[^/]*"
+            r"|jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|\.babelrc[^/]*|babel\.config[^/]*|\.swcrc"
         ),
         canary=(("", "{{ const aminiTest = test, aminiExpect = expect; " + _EXPECT + " }}"),),
-        free=4.0, env=_SCRIPT_ENV,
     ),
-    Runner.VITEST: RunnerRow(
-        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+    Runner.VITEST: _script(
         ("vitest", "run", "--reporter=json", "--outputFile={report}", "--coverage.enabled=false", "--passWithNoTests",
          "{files}"),
-        "jest", _CALLS, _HAS_NODE, Group.ALL,
-        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
-        reads=_CONFIGURES.format(r"vite(?:st)?\.[^/]*|tsconfig[^/]*"),
+        "jest", group=Group.ALL, free=4.0, reads=_CONFIGURES.format(r"|vite(?:st)?\.[^/]*"),
         canary=(("", "import {{ test as aminiTest, expect as aminiExpect }} from 'vitest'; " + _EXPECT),),
-        free=4.0, env=_SCRIPT_ENV,
     ),
-    Runner.MOCHA: RunnerRow(
-        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+    Runner.MOCHA: _script(
         ("mocha", "--reporter", "xunit", "--reporter-option", "output={report}", "--exit", "{files}"), "junit",
-        _CALLS, _HAS_NODE,
-        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
-        reads=_CONFIGURES.format(r"\.mocharc[^/]*|mocha\.opts|\.babelrc[^/]*|babel\.config[^/]*|tsconfig[^/]*"),
-        canary=(("", _GLOBAL),), env=_SCRIPT_ENV,
+        reads=_CONFIGURES.format(r"|\.mocharc[^/]*|mocha\.opts|\.babelrc[^/]*|babel\.config[^/]*"),
+        canary=(("", _GLOBAL),),
     ),
-    Runner.GO: RunnerRow(
+    Runner.GO: _compiled(
         (".go",), r"(?:.*/)?[^/]+_test\.go", "go.mod",
         ("go", "test", "-json", "-count=1", "-vet=off", "{folder}"), "go",
         r"(?m)^func (?:Test|Example)\w*\(", ("go", "version"), Group.FOLDER,
@@ -134,11 +137,10 @@ ROWS: Mapping[Runner, RunnerRow] = {
              "func {name}(t *testing.T) {{\n\tif " + _SUM + " != {right} {{\n\t\tt.Fatal()\n\t}}\n}}\n\n"
              "func {other}(t *testing.T) {{\n\tif " + _SUM + " != {wrong} {{\n\t\tt.Fatal()\n\t}}\n}}\n"),
         ),
-        startup=300.0, free=60.0,
         env=(("GOCACHE", "~gocache"), ("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local"),
              ("GONOSUMDB", "*"), ("GOPATH", "~go")),
     ),
-    Runner.CARGO: RunnerRow(
+    Runner.CARGO: _compiled(
         (".rs",), r"(?:.*/)?tests/[^/]+\.rs", "Cargo.toml",
         ("cargo", "test", "--offline", "--color", "never", "--test", "{stems}"), "cargo", r"#\[(?:\w+::)*test\b",
         ("cargo", "--version"),
@@ -148,26 +150,18 @@ ROWS: Mapping[Runner, RunnerRow] = {
             ("", "#[test]\nfn {name}() {{\n    assert_eq!(" + _SUM + ", {right});\n}}\n\n"
              "#[test]\nfn {other}() {{\n    assert_eq!(" + _SUM + ", {wrong});\n}}\n"),
         ),
-        startup=300.0, free=60.0, env=(("CARGO_TERM_COLOR", "never"),),
+        env=(("CARGO_TERM_COLOR", "never"),),
     ),
-    Runner.MAVEN: RunnerRow(
-        (".java", ".kt"), _JVM_TESTS, "pom.xml",
-        ("mvn", "-o", "-q", "-B", "test", "-Dtest={stems}", "-DfailIfNoTests=false",
-         "-Dsurefire.failIfNoSpecifiedTests=false"),
-        "junit", _JVM_HOLDS, ("mvn", "--version"), Group.ALL,
-        left="target/surefire-reports/*.xml",
-        new="Amini{digest}Test.java", folder="src/test/java", fences=("java",),
+    Runner.MAVEN: _jvm(
+        (".java", ".kt"), root="pom.xml", check=("mvn", "--version"), left="target/surefire-reports/*.xml",
+        command=("mvn", "-o", "-q", "-B", "test", "-Dtest={stems}", "-DfailIfNoTests=false",
+                 "-Dsurefire.failIfNoSpecifiedTests=false"),
         reads=r"(?:.*/)?(?:pom\.xml|\.mvn/.*|junit-platform\.properties)",
-        startup=300.0, free=60.0,
     ),
-    Runner.GRADLE: RunnerRow(
-        (".java", ".kt", ".groovy"), _JVM_TESTS, "build.gradle",
-        ("gradle", "--offline", "--no-daemon", "--continue", "test"),
-        "junit", _JVM_HOLDS, ("gradle", "--version"), Group.ALL,
-        left="build/test-results/test/*.xml",
-        new="Amini{digest}Test.java", folder="src/test/java", fences=("java",),
+    Runner.GRADLE: _jvm(
+        (".java", ".kt", ".groovy"), root="build.gradle", check=("gradle", "--version"),
+        left="build/test-results/test/*.xml", command=("gradle", "--offline", "--no-daemon", "--continue", "test"),
         reads=r"(?:.*/)?(?:(?:build|settings)\.gradle(?:\.kts)?|gradle\.properties|gradle/.*|buildSrc/.*)",
-        startup=300.0, free=60.0,
     ),
     Runner.RSPEC: RunnerRow(
         (".rb",), r"(?:.*/)?spec/(?:.*/)?[^/]+_spec\.rb", "Gemfile",
@@ -186,13 +180,13 @@ ROWS: Mapping[Runner, RunnerRow] = {
         r"function\s+test|@test\b|#\[Test", ("php", "--version"),
         new="Amini{digest}Test.php", folder="tests", fences=("php",), reads=r"(?:.*/)?(?:phpunit\.[^/]*|vendor/.*)",
     ),
-    Runner.CTEST: RunnerRow(
+    Runner.CTEST: _compiled(
         (".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"),
         r"(?:.*/)?(?:tests?/(?:.*/)?[^/]+|[^/]*test[^/]*)\.(?:c|cc|cpp|cxx)", "CMakeLists.txt",
         ("sh", "-c", 'cmake -S . -B "$0" >&2 && cmake --build "$0" >&2 && ctest --test-dir "$0" --output-junit "$1"',
          "{build}", "{report}"),
         "junit", r"\b(?:main|TEST\w*)\s*\(", ("cmake", "--version"), Group.ALL,
-        reads=r"(?:.*/)?CTest[^/]*", startup=300.0, free=60.0,
+        reads=r"(?:.*/)?CTest[^/]*",
     ),
 }  # fmt: skip
 TESTS = {runner: re.compile(row.tests) for runner, row in ROWS.items()}

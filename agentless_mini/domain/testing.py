@@ -250,15 +250,14 @@ class Runner(enum.StrEnum):
 class Harness:
     """How the tests of one repository are run.
 
-    `command` is the program and its first arguments, before what selects the tests; `folder` is where it runs and
-    `python_path` what stands first in PYTHONPATH, all relative to the tree. `variables` are added to the environment
-    of all that runs tests. `members` are the folders of projects inside of the repository, each with a configuration of
-    its own, and maybe tests of the same names as others'.
+    `command` is the program and its first arguments, before what selects the tests; `python_path` is what stands first
+    in PYTHONPATH, relative to the tree. `variables` are added to the environment of all that runs tests. `members` are
+    the folders of projects inside of the repository, each with a configuration of its own, and maybe tests of the same
+    names as others'. `report` is where a user's command leaves JUnit XML, "-" where it prints TAP.
     """
 
     runner: Runner
     command: tuple[str, ...]
-    folder: str = "."
     python_path: tuple[str, ...] = (".",)
     variables: tuple[tuple[str, str], ...] = ()
     members: tuple[str, ...] = ()

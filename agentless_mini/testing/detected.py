@@ -15,20 +15,15 @@ from agentless_mini.domain.runners import ROWS, TESTS
 _SCRIPTED = (Runner.VITEST, Runner.JEST, Runner.MOCHA)
 _NODE_TEST = re.compile(rb"['\"]node:test['\"]")
 _LARGEST = 1024 * 1024
-# Options of a project's own script that the runner needs to read its files, with a value or without one.
-_LOADING = ("--import", "--loader", "--experimental-loader", "--conditions", "-C", "--require", "-r")
+# Options of a project's own script, with their values, that the runner needs to read its files.
+_LOADING = frozenset({"--import", "--loader", "--experimental-loader", "--conditions", "-C", "--require", "-r"})
 _VALUED: Mapping[Runner, frozenset[str]] = {
-    Runner.NODE: frozenset(_LOADING),
-    Runner.MOCHA: frozenset({*_LOADING, "--ui", "-u", "--config", "-c", "--extension", "--file"}),
+    Runner.NODE: _LOADING,
+    Runner.MOCHA: _LOADING | {"--ui", "-u", "--config", "-c", "--extension", "--file"},
     Runner.JEST: frozenset({"--config", "-c", "--env"}),
     Runner.VITEST: frozenset({"--config", "-c", "--environment"}),
 }
-_KEPT = {
-    Runner.NODE: re.compile(r"--(?:experimental|no-warnings|import|require|loader|conditions)[\w-]*(?:=.*)?"),
-    Runner.MOCHA: re.compile(r"--(?:experimental|no-warnings|import|require|loader|ui|config|extension)[\w-]*(?:=.*)?"),
-    Runner.JEST: re.compile(r"--(?:config|env)=.*"),
-    Runner.VITEST: re.compile(r"--(?:config|environment)=.*"),
-}
+_FLAG = re.compile(r"--(?:experimental|no-warnings)[\w-]*(?:=.*)?")
 _AFTER = {Runner.VITEST: 2}  # of the words of its command, the options of a script come after so many
 _ENDS = frozenset({"&&", "||", ";", "|", "&"})
 _ASSIGNED = re.compile(r"\b(NODE_OPTIONS|TS_NODE_[A-Z_]+|NODE_ENV)=(?:'([^']*)'|\"([^\"]*)\"|([^'\"\s;&]+))")
@@ -71,19 +66,40 @@ def _scripted(snapshot: Snapshot) -> Harness | None:
     members = _members(snapshot, "package.json")
     paths = ["package.json", *(f"{folder}/package.json" for folder in members)]
     packages = {posixpath.dirname(path): _package(held[path].data) for path in paths if path in held}
-    top = packages.get("", {})
     for runner in (*_SCRIPTED, Runner.NODE):
-        scripts = {folder: _script_of(runner, said) for folder, said in packages.items()}
-        if named := next(filter(None, scripts.values()), ""):
-            apart = {folder for folder, script in scripts.items() if script}
-            return _harness(runner, named, _apart(snapshot, runner, members, apart) if scripts.get("") else members)
-    asked = {name for said in packages.values() for name in _needed(said)}
-    found = next((one for one in _SCRIPTED if one.value in asked), None)
-    if found and found.value in _needed(top):
-        members = _apart(snapshot, found, members, set())
+        scripts = {folder: script for folder, said in packages.items() if (script := _script_of(runner, said))}
+        if scripts:
+            own = _apart(snapshot, runner, members, scripts) if "" in scripts else members
+            return _harness(runner, next(iter(scripts.values())), own)
+    needed = {folder: {*said["devDependencies"], *said["dependencies"]} for folder, said in packages.items()}
+    found = next((one for one in _SCRIPTED if any(one.value in names for names in needed.values())), None)
+    if found and found.value in needed.get("", ()):
+        members = _apart(snapshot, found, members, ())
     if found is None and any(_NODE_TEST.search(file.data) for file in snapshot.files if len(file.data) < _LARGEST):
         found = Runner.NODE
     return _harness(found, "", members) if found else None
+
+
+def _package(data: bytes) -> Mapping[str, Mapping[str, Any]]:
+    """Return the tables of a package.json that matter here; what cannot be read is empty."""
+    try:
+        said = json.loads(data[:_LARGEST])
+    except (ValueError, RecursionError):
+        said = None
+    tables = (
+        (name, isinstance(said, dict) and said.get(name)) for name in ("scripts", "devDependencies", "dependencies")
+    )
+    return {name: table if isinstance(table, dict) else {} for name, table in tables}
+
+
+def _script_of(runner: Runner, said: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the script of a package that starts a runner, "" where none does: `test`, else one called after it."""
+    started = rf"(?:(?<![\w@/.-])|\bbin/){re.escape(runner.value)}\b"
+    if runner is Runner.NODE:
+        started = r"(?<![\w@/.-])(?:node|tsx)\s(?:[^;&|]*\s)?--test(?![\w-])"
+    names = (name for name in said["scripts"] if name.startswith("test") or name in {"unit", "mocha", "jest"})
+    scripts = (said["scripts"][name] for name in sorted(names, key=len))
+    return next((text for text in scripts if isinstance(text, str) and re.search(started, text)), "")
 
 
 def _apart(snapshot: Snapshot, runner: Runner, members: tuple[str, ...], scripted: Container[str]) -> tuple[str, ...]:
@@ -93,39 +109,6 @@ def _apart(snapshot: Snapshot, runner: Runner, members: tuple[str, ...], scripte
     return tuple(folder for folder in members if folder in scripted or folder in held)
 
 
-def _script_of(runner: Runner, said: Mapping[str, Any]) -> str:
-    """Return the script of a package that starts a runner, "" where none does."""
-    started = rf"(?:(?<![\w@/.-])|\bbin/){re.escape(runner.value)}\b"
-    if runner is Runner.NODE:
-        started = r"(?<![\w@/.-])(?:node|tsx)\s(?:[^;&|]*\s)?--test(?![\w-])"
-    return next((text for text in _test_scripts(said) if re.search(started, text)), "")
-
-
-def _needed(said: Mapping[str, Any]) -> tuple[str, ...]:
-    return (*_table(said, "devDependencies"), *_table(said, "dependencies"))
-
-
-def _package(data: bytes) -> Mapping[str, Any]:
-    """Return what a package.json says; one that cannot be read says nothing."""
-    try:
-        found = json.loads(data[:_LARGEST])
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _table(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = said.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _test_scripts(said: Mapping[str, Any]) -> list[str]:
-    """Return the scripts that run tests: `test`, then those that are called after it."""
-    scripts = _table(said, "scripts")
-    names = sorted((name for name in scripts if name.startswith("test") or name in {"unit", "mocha", "jest"}), key=len)
-    return [scripts[name] for name in names if isinstance(scripts[name], str)]
-
-
 def _harness(runner: Runner, script: str, members: tuple[str, ...]) -> Harness:
     """Return how a runner starts, with those options of a project's script without which it could not read files."""
     assigned = ((one[1], next(filter(None, one.groups()[1:]), "")) for one in _ASSIGNED.finditer(script))
@@ -133,9 +116,8 @@ def _harness(runner: Runner, script: str, members: tuple[str, ...]) -> Harness:
     if runner is Runner.JEST and "experimental-vm-modules" in script:
         variables = (("NODE_OPTIONS", "--experimental-vm-modules"),)
     command, start = ROWS[runner].command, _AFTER.get(runner, 1)
-    return Harness(
-        runner, (*command[:start], *_options(runner, script), *command[start:]), variables=variables, members=members
-    )
+    command = (*command[:start], *_options(runner, script), *command[start:])
+    return Harness(runner, command, variables=variables, members=members)
 
 
 def _options(runner: Runner, script: str) -> Iterator[str]:
@@ -150,7 +132,6 @@ def _options(runner: Runner, script: str) -> Iterator[str]:
         yield from ("--import", "tsx")
     for word in itertools.takewhile(lambda word: word not in _ENDS, words):
         if word in _VALUED[runner]:
-            value = next(words, "")
-            yield from (word, value)
-        elif _KEPT[runner].fullmatch(word):
+            yield from (word, next(words, ""))
+        elif _FLAG.fullmatch(word) or word.partition("=")[0] in _VALUED[runner]:
             yield word

@@ -13,7 +13,6 @@ from xml.parsers import expat
 
 from agentless_mini.domain import Fault, Outcome
 
-_CLASSES = (".java", ".kt", ".groovy", ".php")  # of files that are called as their class is
 MOST_TEXT = 2000
 MOST_RESULTS = 50_000
 MOST_DEPTH = 100
@@ -35,136 +34,165 @@ class Reported:
 
 Parts = Mapping[str, bytes]
 """What a process reported: "out" and "err" were printed, "report0" and on are files."""
-_LEVEL = re.compile(r"^(?P<indent> *)(?P<not>not )?ok\b(?: +(?P<number>\d+))?(?: +-)?(?P<name>[^\n]*)$")
-_PLAN = re.compile(r"^( *)1\.\.(\d{1,9})\s*(#.*)?$")
+
+
+# --- TAP -------------------------------------------------------------------------------------------------------------
+
+_TEST = re.compile(r"(?P<indent> *)(?P<not>not )?ok\b(?: +(?P<number>\d+))?(?: +-)?(?P<name>.*)")
+_PLAN = re.compile(r"1\.\.(\d{1,9})\s*(?:#(.*))?")
 _DIRECTIVE = re.compile(r"(?<!\\)# *(skip|todo)\S*.*$", re.IGNORECASE)
-_FIELD = re.compile(r"^\s+(duration_ms|error|name|stack|message|failureType|type): ?(.*)$")
-_STACK = re.compile(r"(?<![^\s():])(?:file://)?(/[^\s():]+|[\w./-]+\.\w+):(\d+)")
-_KIND = re.compile(
-    r"^(?:Uncaught )?((?:[A-Za-z_$][\w$.:\\]*)?(?:Error|Exception|Failure|Failed|NotMet\w*))\b(?: \[\w+\])?:? ?(.*)",
-    re.DOTALL,
-)
+_TOOK = re.compile(r" # time=([\d.]{1,12})(m?s)$")  # node-tap's
+_FIELD = re.compile(r" *(duration_ms|error|name|stack|at|message|failureType|type): ?(.*)")
+_ASSERTIONS = re.compile(r"^# tests +\d+\n# pass +\d+", re.MULTILINE)
 
 
 def read_tap(parts: Parts) -> list[Reported] | None:
-    """Read the Test Anything Protocol, with subtests: those end before the test that they are of."""
-    inner: dict[int, list[Reported]] = {}
-    plans: dict[int, int] = {}
-    lines = iter(parts.get("out", b"").decode("utf-8", "replace").split("\n"))
-    counts: dict[int, int] = {}
-    handled, line = 0, next(lines, None)
-    while line is not None:
-        if line.startswith("Bail out!"):
-            return None
-        if plan := _PLAN.match(line):
-            plans[len(plan[1])] = int(plan[2])
-        match = _LEVEL.match(line)
-        line = next(lines, None)
-        if match is None or (depth := len(match["indent"])) > 4 * MOST_DEPTH:
-            continue
-        below = [one for level in sorted(inner) if level > depth for one in inner.pop(level)]
-        counts = {level: count for level, count in counts.items() if level <= depth}
-        counts[depth] = counts.get(depth, 0) + 1
-        fields, line = _fields(lines, line, depth)
-        own = _of_tap(match, fields)
-        kept = [replace(one, way=(*own.way, *one.way)) for one in below]
-        if fields.get("failureType") != "subtestsFailed" and fields.get("type") != "suite":
-            kept.append(own)
-        handled += len(kept)
-        if handled > 10 * MOST_RESULTS or counts[depth] > MOST_RESULTS:
-            return None
-        inner.setdefault(depth, []).extend(kept)
-    found = inner.get(0, [])
-    is_whole = plans.get(0) == counts.get(0, 0) and len(found) <= MOST_RESULTS
-    return found if is_whole else None
+    """Read the Test Anything Protocol.
+
+    Subtests stand before the test that they are of, or after it in braces. tape knows no tests, but writes their names
+    as comments before their assertions. What prove prints after the tests is no test.
+    """
+    return _Tap(parts.get("out", b"").decode("utf-8", "replace")).read()
 
 
-def _of_tap(match: "re.Match[str]", fields: Mapping[str, str]) -> Reported:
-    directive = _DIRECTIVE.search(match["name"])
-    name = _DIRECTIVE.sub("", match["name"]).strip()
-    name = re.sub(r"\\([#\\])", r"\1", name)[:MOST_NAME] or match["number"] or "test"
-    outcome = Outcome.FAIL if match["not"] else Outcome.PASS
-    if directive:  # what is to be done may fail
-        outcome = Outcome.SKIP
-    fault = None
-    if outcome is Outcome.FAIL:
-        said = fields.get("error", fields.get("message", ""))
-        fault = _fault(fields.get("name", ""), said, fields.get("stack", ""))
-    return Reported((name,), outcome, _number(fields.get("duration_ms")) / 1000, fault)
+class _Tap:
+    """What was printed, while it is read: `inner` has the results by their depth, as long as no test has taken them."""
+
+    def __init__(self, text: str) -> None:
+        self.lines, self.at = text.split("\n"), 0
+        self.is_tape, self.heading = bool(_ASSERTIONS.search(text)) and "# Subtest: " not in text, ""
+        self.planned, self.count, self.handled = -1, 0, 0
+        self.inner: dict[int, list[Reported]] = {}
+        self.opened: dict[int, Reported] = {}
+
+    def read(self) -> list[Reported] | None:
+        while self.at < len(self.lines) and self.handled <= 10 * MOST_RESULTS:
+            line, self.at = self.lines[self.at], self.at + 1
+            depth = len(line) - len(line.lstrip(" "))
+            if (match := _TEST.fullmatch(line)) and depth <= 4 * MOST_DEPTH:
+                self._test(match, depth)
+            elif line.strip() == "}" and depth in self.opened:
+                self._add(self.opened.pop(depth), depth)
+            elif plan := _PLAN.fullmatch(line):
+                self._plan(int(plan[1]), plan[2])
+            elif self.is_tape and line.startswith("# "):
+                self.heading = line[2:].strip()[:MOST_NAME]
+            elif line.startswith("Bail out!"):
+                return None
+        found = self.inner.get(0, [])
+        is_whole = self.at == len(self.lines) and self.planned == self.count and not self.opened
+        return found if is_whole and len(found) <= MOST_RESULTS else None
+
+    def _plan(self, number: int, why: str | None) -> None:
+        self.planned = max(self.planned, 0) + number
+        if self.planned == 0 and why:  # the file is left out
+            self.inner[0] = [Reported((), Outcome.SKIP, 0.0, Fault("", why.strip()[:MOST_TEXT]))]
+
+    def _test(self, match: "re.Match[str]", depth: int) -> None:
+        if not (depth or match["number"] or match["name"]) and self.count == self.planned:
+            return  # prove's word on the file
+        self.count += depth == 0
+        fields, self.at = _fields(self.lines, self.at, depth)
+        own = _of_tap(match, fields, self.heading)
+        sums_up = fields.get("failureType") == "subtestsFailed" or fields.get("type") == "suite"
+        if match["name"].endswith(" {"):
+            self.opened[depth] = own
+        else:
+            self._add(own, depth, sums_up=sums_up)
+
+    def _add(self, own: Reported, depth: int, *, sums_up: bool = False) -> None:
+        """Put what is deeper into a test, which has no outcome of its own where it only `sums_up` its subtests."""
+        below = [one for level in sorted(self.inner) if level > depth for one in self.inner.pop(level)]
+        kept = [replace(one, way=(*own.way, *one.way)) for one in below] + ([] if sums_up else [own])
+        self.inner.setdefault(depth, []).extend(kept)
+        self.handled += len(kept)
 
 
-def _fields(lines: Iterator[str], line: str | None, depth: int) -> tuple[dict[str, str], str | None]:
-    """Return the fields of the block of YAML that begins with a line, as texts, and the line after it."""
-    fields: dict[str, list[str]] = {}
-    if line is None or line.strip() != "---":
-        return {}, line
-    name = ""
-    for line in lines:
-        indent = len(line) - len(line.lstrip())
-        if line.strip() and (indent <= depth or (line.strip() == "..." and indent == depth + 2)):
+def _of_tap(match: "re.Match[str]", fields: Mapping[str, str], heading: str) -> Reported:
+    said = match["name"].removesuffix(" {")
+    took = _TOOK.search(said)
+    seconds = _number(took[1]) / (1000 if took[2] == "ms" else 1) if took else _number(fields.get("duration_ms")) / 1000
+    said = _TOOK.sub("", said)
+    name = re.sub(r"\\([#\\])", r"\1", _DIRECTIVE.sub("", said).strip())[:MOST_NAME]
+    way = (*filter(None, [heading]), name or match["number"] or "test")
+    is_left = _DIRECTIVE.search(said)  # what is to be done may fail
+    if is_left or not match["not"]:
+        return Reported(way, Outcome.SKIP if is_left else Outcome.PASS, seconds)
+    frames = f"{fields.get('stack', '')}\n{fields.get('at', '')}"
+    fault = _fault(fields.get("name", ""), fields.get("error", fields.get("message", "")), frames)
+    return Reported(way, Outcome.FAIL, seconds, fault)
+
+
+def _fields(lines: Sequence[str], start: int, depth: int) -> tuple[dict[str, str], int]:
+    """Return the fields of the block of YAML that begins with a line, as texts, and the number of the line after it."""
+    if start == len(lines) or lines[start].strip() != "---":
+        return {}, start
+    fields, name, level, end = dict[str, list[str]](), "", 0, lines[start].replace("---", "...")
+    for at in range(start + 1, len(lines)):
+        line, indent = lines[at], len(lines[at]) - len(lines[at].lstrip())
+        if line == end or (line.strip() and indent <= depth):
             break
-        match = _FIELD.match(line) if indent == depth + 2 else None
+        level = level or indent
+        match = _FIELD.fullmatch(line) if indent == level else None
         if match:
             name, value = match[1], match[2].strip()
             fields[name] = [] if value in {"|-", "|", ">-"} else [value.strip("'\"")]
-        elif indent == depth + 2 and re.match(r" +\w+:", line):
+        elif indent == level and re.match(r" +\w+:", line):
             name = ""
         elif name and len(fields[name]) < MOST_LINES:
             fields[name].append(line.strip())
     else:
-        line = None
-    is_end = line is not None and line.strip() == "..."
-    return {name: "\n".join(text) for name, text in fields.items()}, next(lines, None) if is_end else line
+        at, line = len(lines), ""
+    return {name: "\n".join(text) for name, text in fields.items()}, at + (line == end)
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def _json(data: bytes) -> Mapping[str, Any] | None:
+def _json(data: bytes) -> Mapping[str, Any]:
+    """Return the object that JSON holds, an empty one for anything else."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _listed(value: object) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [one for one in _list(value) if isinstance(one, dict)]
 
 
-_STATUS = {
-    "passed": Outcome.PASS,
-    "failed": Outcome.FAIL,
-    **dict.fromkeys(("pending", "skipped", "todo", "disabled"), Outcome.SKIP),
-}
+_STATUS = dict.fromkeys(("pending", "skipped", "todo", "disabled"), Outcome.SKIP)
+_STATUS |= {"passed": Outcome.PASS, "failed": Outcome.FAIL}
 
 
 def read_jest(parts: Parts) -> list[Reported] | None:
     """Read what jest and vitest report; a file that cannot be run is a result without a way."""
-    said = _json(parts.get("report0", b""))
-    if said is None or not isinstance(said.get("testResults"), list):
+    said = _json(parts.get("report0", b"")).get("testResults")
+    if not isinstance(said, list):
         return None
     found: list[Reported] = []
-    for file in _listed(said["testResults"]):
+    for file in _listed(said):
         path, tests = _name(file.get("name")), _listed(file.get("assertionResults"))
         for test in tests:
-            titles = test.get("ancestorTitles")
-            way = (*filter(None, map(_name, titles if isinstance(titles, list) else ())), _name(test.get("title")))
+            way = (*filter(None, map(_name, _list(test.get("ancestorTitles")))), _name(test.get("title")))
             outcome = _STATUS.get(_text(test.get("status")), Outcome.ERROR)
-            messages = test.get("failureMessages")
-            words = _text(messages[0]) if isinstance(messages, list) and messages else ""
+            words = _text(next(iter(_list(test.get("failureMessages"))), ""))
             fault = _of_stack(words) if outcome is not Outcome.PASS and words else None
             found.append(Reported(way, outcome, _number(test.get("duration")) / 1000, fault, path))
         if not tests and file.get("status") == "failed":
-            words = _text(file.get("message"))
-            found.append(Reported((), Outcome.ERROR, 0.0, _of_stack(words), path))
+            found.append(Reported((), Outcome.ERROR, 0.0, _of_stack(_text(file.get("message"))), path))
     return found
 
 
 def read_rspec(parts: Parts) -> list[Reported] | None:
     """Read what RSpec's formatter `json` writes."""
     said = _json(parts.get("report0", b""))
-    if said is None or not isinstance(said.get("examples"), list):
+    if not isinstance(said.get("examples"), list):
         return None
     found: list[Reported] = []
     for test in _listed(said["examples"]):
@@ -172,16 +200,13 @@ def read_rspec(parts: Parts) -> list[Reported] | None:
         way = tuple(filter(None, (_name(_text(full).removesuffix(_text(title)).strip()), _name(title))))
         fault = None
         if isinstance(error, dict):
-            trace = error.get("backtrace")
-            frames = "\n".join(map(_text, trace)) if isinstance(trace, list) else ""
+            frames = "\n".join(map(_text, _list(error.get("backtrace"))))
             fault = _fault(_text(error.get("class")), _text(error.get("message")), frames)
-        found.append(
-            Reported(way, _STATUS.get(_text(test.get("status")), Outcome.ERROR), _number(test.get("run_time")), fault)
-        )
+        outcome = _STATUS.get(_text(test.get("status")), Outcome.ERROR)
+        found.append(Reported(way, outcome, _number(test.get("run_time")), fault))
     summary = said.get("summary")
     if isinstance(summary, dict) and summary.get("errors_outside_of_examples_count"):
-        messages = said.get("messages")
-        words = "\n".join(map(_text, messages)) if isinstance(messages, list) else ""
+        words = "\n".join(map(_text, _list(said.get("messages"))))
         found.append(Reported((), Outcome.ERROR, 0.0, _of_stack(words)))
     return found
 
@@ -190,9 +215,7 @@ def read_go(parts: Parts) -> list[Reported] | None:
     """Read the events of `go test -json`. Without a last event of the package it was cut off, or did not compile."""
     found, said, is_over = list[Reported](), dict[str, str](), False
     for line in parts.get("out", b"").split(b"\n"):
-        event = _json(line) if line.startswith(b"{") else None
-        if event is None:
-            continue
+        event = _json(line) if line.startswith(b"{") else {}
         test, action = _name(event.get("Test")), _text(event.get("Action"))
         if action == "output":
             said[test] = (said.get(test, "") + _text(event.get("Output")))[-4 * MOST_TEXT :]
@@ -206,18 +229,19 @@ def read_go(parts: Parts) -> list[Reported] | None:
 
 
 def _of_go(said: str) -> Fault:
-    lines = [line for line in said.split("\n") if not re.match(r"\s*(?:===|---) ", line)]
-    text = "\n".join(lines).strip()
-    kind = "panic" if re.search(r"^panic: ", text, re.MULTILINE) else "failure"
-    text = re.sub(r"^(?:.*\n)*?(?=panic: )", "", text) if kind == "panic" else text
+    text = "\n".join(line for line in said.split("\n") if not re.match(r"\s*(?:===|---) ", line)).strip()
     where = [match for match in _STACK.finditer(text) if match[1].endswith(".go") and "/src/" not in match[1]]
-    message = re.sub(r"(?m)^\s*[\w.-]+\.go:\d+: ?", "", text).strip() if kind == "failure" else text.partition("\n")[0]
+    if panic := re.search(r"^panic: .*", text, re.MULTILINE):
+        where = [match for match in where if match.start() > panic.start()]
+        kind, message = "panic", panic[0]
+    else:
+        kind, message = "failure", re.sub(r"(?m)^\s*[\w.-]+\.go:\d+: ?", "", text).strip()
     return Fault(kind, message[:MOST_TEXT], where[0][1] if where else "", int(where[0][2][:9]) if where else 0)
 
 
-_RUST_END = re.compile(
-    r"^test result: (?:ok|FAILED)\. (\d{1,9}) passed; (\d{1,9}) failed; (\d{1,9}) ignored", re.MULTILINE
-)
+# --- the words of Rust's test harness --------------------------------------------------------------------------------
+
+_RUST_END = re.compile(r"(?m)^test result: \w+\. (\d{1,9}) passed; (\d{1,9}) failed; (\d{1,9}) ignored")
 _RUST_WORD = re.compile(r"\A(ignored)\b|\b(ok|FAILED)\b")
 _RUST_FAULT = re.compile(r"---- (.+) stdout ----")
 _PANIC = re.compile(
@@ -229,41 +253,25 @@ _PANIC = re.compile(
 def read_cargo(parts: Parts) -> list[Reported] | None:
     """Read the words of Rust's test harness, whose last line counts the tests."""
     text = parts.get("out", b"").decode("utf-8", "replace")
-    end, tests = list(_RUST_END.finditer(text)), list(_told_by_rust(text))
-    if not end or sum(int(number) for one in end for number in one.groups()) != len(tests):
-        return None
-    faults = _faults_of_rust(text)
-    outcomes = {"ok": Outcome.PASS, "FAILED": Outcome.FAIL}
-    return [
-        Reported(
-            tuple(name.split("::")),
-            outcomes.get(word, Outcome.SKIP),
-            0.0,
-            faults.get(name) if word == "FAILED" else None,
-        )
-        for name, word in tests
-    ]
-
-
-def _told_by_rust(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the names of tests, each with the last word of its line: what is before that, the test may have printed."""
+    found, said, name = list[Reported](), dict[str, list[str]](), ""
     for line in text.split("\n"):
-        name, dots, rest = line.partition(" ... ")
-        words = _RUST_WORD.findall(rest) if dots and name.startswith("test ") else ()
+        test, dots, rest = line.partition(" ... ")
+        words = _RUST_WORD.findall(rest) if dots and test.startswith("test ") else ()
         if words:
-            ignored, word = words[0] if words[0][0] else words[-1]
-            yield name[len("test ") :].removesuffix(" - should panic")[:MOST_NAME], ignored or word
-
-
-def _faults_of_rust(text: str) -> dict[str, Fault]:
-    said, name = dict[str, list[str]](), ""
-    for line in text.split("\n"):
+            ignored, word = words[0] if words[0][0] else words[-1]  # what is before, the test may have printed
+            outcome = {"ok": Outcome.PASS, "FAILED": Outcome.FAIL}.get("" if ignored else word, Outcome.SKIP)
+            full = test.removeprefix("test ").removesuffix(" - should panic")[:MOST_NAME]
+            found.append(Reported(tuple(full.split("::")), outcome))
         match = _RUST_FAULT.fullmatch(line)
         if match or line.startswith("failures:"):
             name = match[1][:MOST_NAME] if match else ""
         elif name and len(said.setdefault(name, [])) < MOST_LINES:
             said[name].append(line)
-    return {name: _of_rust("\n".join(lines)) for name, lines in said.items()}
+    end = list(_RUST_END.finditer(text))
+    if not end or sum(int(number) for one in end for number in one.groups()) != len(found):
+        return None
+    faults = {tuple(name.split("::")): _of_rust("\n".join(lines)) for name, lines in said.items()}
+    return [replace(one, fault=faults.get(one.way)) if one.outcome is Outcome.FAIL else one for one in found]
 
 
 def _of_rust(said: str) -> Fault:
@@ -279,94 +287,104 @@ def _of_rust(said: str) -> Fault:
 
 def read_junit(parts: Parts) -> list[Reported] | None:
     """Read files of JUnit XML, of which none may declare a type or an entity, or nest without an end."""
-    from junitparser import JUnitXml, TestSuite
-
     reports = [data for name, data in parts.items() if name.startswith("report")]
     found: list[Reported] = []
     for data in reports:
-        if not data or not _is_harmless(data):
-            return None
+        reading = _JUnit()
         try:
-            top: Any = JUnitXml.fromstring(data)
-            suites = [top] if isinstance(top, TestSuite) else list(top)
-            found += [one for suite in suites for one in _of_suite(suite)]
-        except Exception:  # noqa: BLE001 - what a library makes of foreign XML
+            reading.parser.Parse(data, True)
+        except (expat.ExpatError, ValueError, LookupError):  # the last: of an encoding that there is not
             return None
+        found += reading.found
     return found if reports and len(found) <= MOST_RESULTS else None
 
 
-def _of_suite(suite: Any) -> Iterator[Reported]:  # noqa: ANN401 - junitparser's, which has no types
-    from junitparser import TestCase
+class _JUnit:
+    """One file that is being read. A test is of the suites around it, however deep, or of none."""
 
-    for inner in suite.testsuites():
-        yield from _of_suite(inner)
-    for case in suite.iterchildren(TestCase):
-        kinds = {type(result).__name__: result for result in case.result}
-        outcome, fault = Outcome.PASS, None
-        if "Skipped" in kinds or case._elem.get("status") in {"disabled", "notrun"}:
-            outcome = Outcome.SKIP
-        for name, worse in (("Error", Outcome.ERROR), ("Failure", Outcome.FAIL)):
-            if name in kinds:
-                text = _text(kinds[name].text)
-                outcome, words = worse, _text(kinds[name].message) or text
-                fault = _fault(_text(kinds[name].type), words, text)
-        file = _name(case._elem.get("file") or suite._elem.get("file"))
-        way = tuple(filter(None, (_name(case.classname), _name(case.name))))
-        yield Reported(way, outcome, _number(case.time), fault, file or _name(case.classname))
+    def __init__(self) -> None:
+        self.found: list[Reported] = []
+        self.depth, self.is_bare = 0, False
+        self.suites: list[Mapping[str, str]] = []
+        self.case: Mapping[str, str] | None = None
+        self.ends: dict[str, tuple[Mapping[str, str], str]] = {}  # what this test came to, and with which words
+        self.words: list[str] = []
+        self.parser = expat.ParserCreate()
+        self.parser.StartElementHandler, self.parser.EndElementHandler = self._start, self._end
+        self.parser.CharacterDataHandler = self.words.append
+        self.parser.StartDoctypeDeclHandler = self.parser.EntityDeclHandler = self._refuse
 
+    def _refuse(self, *_: object) -> None:
+        raise ValueError("it declares something")
 
-def _is_harmless(data: bytes) -> bool:
-    """Tell whether XML declares nothing that could grow, and does not nest without an end."""
-    parser, depth = expat.ParserCreate(), 0
+    def _start(self, tag: str, about: Mapping[str, str]) -> None:
+        self.depth += 1
+        if self.depth > MOST_DEPTH or (self.depth == 1 and tag not in {"testsuites", "testsuite"}):
+            raise ValueError("it is no report, or nests too deep")
+        self.is_bare = self.is_bare or (self.depth == 1 and tag == "testsuites" and not about)
+        if tag == "testsuite":
+            self.suites.append(about)
+        elif tag == "testcase":
+            self.case, self.ends = about, {}
+        elif self.case is not None and tag in {"skipped", "error", "failure"}:
+            self.ends[tag] = about, ""
+            self.words.clear()
 
-    def deeper(*_: object) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > MOST_DEPTH:
-            raise ValueError
+    def _end(self, tag: str) -> None:
+        self.depth -= 1
+        if tag == "testsuite":
+            self.suites.pop()
+        elif tag == "testcase" and self.case is not None:
+            self.found.append(self._result(self.case))
+            self.case = None
+        elif tag in self.ends:
+            self.ends[tag] = self.ends[tag][0], "".join(self.words)
 
-    def back(*_: object) -> None:
-        nonlocal depth
-        depth -= 1
-
-    def refuse(*_: object) -> None:
-        raise ValueError
-
-    parser.StartElementHandler, parser.EndElementHandler = deeper, back
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
-    try:
-        parser.Parse(data, True)
-    except (expat.ExpatError, ValueError):
-        return False
-    return True
+    def _result(self, case: Mapping[str, str]) -> Reported:
+        is_left = "skipped" in self.ends or case.get("status") in {"disabled", "notrun"}
+        outcome, fault = Outcome.SKIP if is_left else Outcome.PASS, None
+        is_todo = self.ends.get("skipped", ({}, ""))[0].get("type") == "todo"  # what is to be done may fail
+        for tag, worse in () if is_todo else (("error", Outcome.ERROR), ("failure", Outcome.FAIL)):
+            if tag in self.ends:
+                about, text = self.ends[tag]
+                outcome, fault = worse, _fault(about.get("type", ""), about.get("message") or text, text)
+        name, group, file = (_name(case.get(key)) for key in ("name", "classname", "file"))
+        file = file or (_name(self.suites[-1].get("file")) if self.suites else "")
+        way = (name,) if group == name else tuple(filter(None, (group, name)))
+        if self.is_bare and group == "test":  # as node writes it, whose suites nest
+            way, group = (*(_name(suite.get("name")) for suite in self.suites), name), ""
+        return Reported(way, outcome, _number(case.get("time")), fault, file or group)
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------
 
+_STACK = re.compile(r"(?<![^\s():])(?:file://)?(/[^\s():]+|[\w./-]+\.\w+):(\d+)")
+_NOT_OURS = re.compile(r"node_modules/|/gems/|^/usr/")
+_KIND = re.compile(
+    r"^(?:Uncaught )?((?:[A-Za-z_$][\w$.:\\]*)?(?:Error|Exception|Failure|Failed|NotMet\w*))\b(?: \[\w+\])?:? ?(.*)",
+    re.DOTALL,
+)
+
 
 def _of_stack(words: str) -> Fault:
     """Return what a message with its stack says, as JavaScript writes it."""
-    words = re.sub(r"\x1b\[[\d;]*m", "", words)
-    head, _, frames = words.partition("\n    at ")
+    head, _, frames = re.sub(r"\x1b\[[\d;]*m", "", words).partition("\n    at ")
     match = _KIND.match(head.strip())
     return _fault(match[1] if match else "", match[2] if match else head, frames)
 
 
 def _fault(kind: str, message: str, frames: str) -> Fault:
-    inside = (
-        match for match in _STACK.finditer(frames) if "node_modules/" not in match[1] and "/gems/" not in match[1]
-    )
-    first = next((match for match in inside if not match[1].startswith("/usr/")), None)
+    first = next((match for match in _STACK.finditer(frames) if not _NOT_OURS.search(match[1])), None)
     where = (first[1], int(first[2][:9])) if first else ("", 0)
     return Fault(kind[:200], message.strip()[:MOST_TEXT], *where)
 
 
-def _text(value: object) -> str:
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
+def _text(value: object, most: int | None = None) -> str:
+    return value[:most].encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
 def _name(value: object) -> str:
-    return _text(value[:MOST_NAME]) if isinstance(value, str) else ""
+    return _text(value, MOST_NAME)
 
 
 def _number(value: object) -> float:
@@ -387,6 +405,12 @@ READERS: Mapping[str, Callable[[Parts], list[Reported] | None]] = {
 }
 
 
+# --- which file a result is of ---------------------------------------------------------------------------------------
+
+
+_CLASSES = (".java", ".kt", ".groovy", ".php")  # of files that are called as their class is
+
+
 def placed(
     found: Iterable[Reported], files: Sequence[str], names: Mapping[str, str], root: str
 ) -> Iterator[tuple[str, Reported]]:
@@ -398,21 +422,28 @@ def placed(
     stems = {file.rpartition("/")[2].partition(".")[0]: file for file in files}
     suffixes = tuple({f".{file.rpartition('.')[2]}" for file in files})  # what ends so is a path
     for one in found:
-        said = one.file.removeprefix("file://").removeprefix(f"{root}/").removeprefix("./")
-        first = one.way[0] if one.way else ""
+        said, way = one.file.removeprefix("file://").removeprefix(f"{root}/").removeprefix("./"), one.way
         file = said if said in files else next((path for path in files if said and path.endswith(f"/{said}")), "")
         if not file and said.endswith(suffixes):
             continue
-        file = file or names.get(first, "") or stems.get(re.split(r"[.$\\]", said)[-1] if said else "", "")
+        file = file or names.get(way[0] if way else "", "") or stems.get(_class(said), "")
         file = file or next((path for stem, path in stems.items() if said and (stem in said or said in stem)), "")
         file = file or (files[0] if len(files) == 1 else "")
-        way = one.way
-        if way and (way[0] in {file, f"{root}/{file}"} or f"{root}/{way[0]}".endswith(f"/{file}")):
+        if not file:
+            continue
+        module = file.rpartition(".")[0].replace("/", ".")
+        if way and f"/{way[0]}".endswith(f"/{file}"):
             way = way[1:]  # a file that is a test of its own, which passes where it has none
             if not way and one.outcome is Outcome.PASS:
                 continue
             one = one if way else replace(one, outcome=Outcome.ERROR)
-        is_class = file.endswith(_CLASSES) and stems.get(re.split(r"[.$\\]", way[0] if way else "")[-1]) == file
-        way = way[1:] if is_class and len(way) > 1 else way
-        if file:
-            yield "::".join((file, *way))[:MOST_ID], one
+        elif len(way) > 1 and f"{way[0]}.".startswith(f"{module}."):  # as pytest's and RSpec's JUnit name a file
+            way = (*filter(None, way[0].removeprefix(module).split(".")), *way[1:])
+        elif len(way) > 1 and file.endswith(_CLASSES) and stems.get(_class(way[0])) == file:
+            way = way[1:]
+        yield "::".join((file, *way))[:MOST_ID], one
+
+
+def _class(said: str) -> str:
+    """Return the last part of the name of a class."""
+    return re.split(r"[.$\\]", said)[-1]

@@ -15,6 +15,7 @@ import re
 import shlex
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -61,18 +62,19 @@ import hashlib, sys
 files = {name: open(name, "rb").read() for name in sys.argv[2:]}
 if hashlib.sha256(b"\\0".join(files.values())).hexdigest() != sys.argv[1]:
     sys.exit("files of amini's were changed in the box")
-name = sys.argv[2]
-exec(compile(files.pop(name), name, "exec"), {"__name__": "__main__", "FILES": files})
+name, space = sys.argv[2], {"__name__": "amini_run", "FILES": files}
+exec(compile(files.pop(name), name, "exec"), space)
+space["main"]()
 """
 
 
 def harness_of(snapshot: Snapshot, test_command: str = "", report: str = "") -> Harness:
     """Return how the tests of a tree run: as `test_command` says, or as its files tell.
 
-    The command leaves a `report` of JUnit XML in the tree, or prints TAP ("-"); without one its status counts.
-    Another language's runner where most files are of that language. Else pytest, unless the tree is django itself, or
-    its tests import django.test or unittest and nothing mentions pytest.
-    Raises `UsageError` for a command that cannot be read.
+    The command leaves a `report` of JUnit XML in the tree, or prints TAP ("-"); without one its status counts. Else it
+    is the runner of the language that most files are of, and of Python's pytest, unless the tree is django itself or
+    its tests import django.test or unittest and nothing mentions pytest. Raises `UsageError` for a command that cannot
+    be read.
     """
     paths = snapshot.by_path()
     roots = _python_path(paths.keys())
@@ -103,11 +105,10 @@ def _of_django(paths: Container[str], told: Mapping[str, bytes], roots: tuple[st
     """
     if "manage.py" in told:
         return Harness(Runner.DJANGO, ("python", "manage.py", "test"), python_path=roots)
-    named = (match[1] or match[2] for data in told.values() for match in _SETTINGS.finditer(data))
-    module = next((name.decode() for name in named), "")
-    module = module or next((path[:-3].replace("/", ".") for path in _SETTINGS_FILES if path in paths), "")
-    if module:
-        told_so = (("DJANGO_SETTINGS_MODULE", module),)
+    named = [(match[1] or match[2]).decode() for data in told.values() for match in _SETTINGS.finditer(data)]
+    named += [path[:-3].replace("/", ".") for path in _SETTINGS_FILES if path in paths]
+    if named:
+        told_so = (("DJANGO_SETTINGS_MODULE", named[0]),)
         return Harness(Runner.DJANGO, ("python", "-m", "django", "test"), python_path=roots, variables=told_so)
     program = next((path for path in ("runtests.py", "tests/runtests.py") if path in told), "")
     return Harness(Runner.DJANGO, ("python", program), python_path=roots) if program else None
@@ -124,9 +125,7 @@ def _python_path(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def harness_of_command(command: str, python_path: tuple[str, ...], report: str = "") -> Harness:
-    """Return how tests run by a command line. One that runs pytest, or leaves a report, tells of each test.
-
-    Any other tells of a file as a whole.
+    """Return how tests run by a command line: one that runs pytest or leaves a report tells of each, others of files.
 
     The paths of tests go where "{tests}" stands, else at the end. Raises `UsageError` where it cannot be read.
     """
@@ -159,17 +158,19 @@ def _words(command: str) -> list[str]:
 
 def _runs_pytest(words: list[str]) -> bool:
     program = next(word for word in [*words, ""] if word != "env" and not _VARIABLE.fullmatch(word))
-    asked = itertools.pairwise(words)
-    return program.rsplit("/", 1)[-1] in _PYTEST_PROGRAMS or any(
-        first in {"-m", "run"} and second in _PYTEST_PROGRAMS for first, second in asked
-    )
+    asked = {second for first, second in itertools.pairwise(words) if first in {"-m", "run"}}
+    return not _PYTEST_PROGRAMS.isdisjoint({posixpath.basename(program), *asked})
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """A step and the cases whose results it gives: in a `record` with seals of `key`, or by its status without one.
 
-    `format` names that of the reports in a record; without one it has the events of our own reporters.
+    `format` names that of the reports in a record, and `report` where the user's command was to leave them; without a
+    format it has the events of our own reporters.
     """
 
     step: Step
@@ -179,6 +180,7 @@ class Task:
     canaries: int = 0
     files: tuple[PlacedFile, ...] = ()
     format: str = ""
+    report: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,35 +203,29 @@ class Planner:
 
     def together(self, cases: Sequence[Case]) -> tuple[Task, ...]:
         """Return one step for all tests of a member that a runner tells of, and one for each distinct command."""
-        if not self.harness.runner.is_python:
-            own = tuple(case for case in cases if not self._is_command(case))
-            at_once = (self.reporting(own, 0),) if own else ()
-            return (*at_once, *self._commands([case for case in cases if self._is_command(case)]))
         groups = dict[str, list[Case]]()
-        for case in (one for one in cases if not self._is_command(one)):
-            above = (path for path in self.harness.members if case.id.startswith(f"{path}/"))
-            groups.setdefault(max(above, key=len, default=""), []).append(case)
-        seconds = (
-            sum(self.case_seconds * (1 if "::" in one.id else FILE_TESTS) for one in of) for of in groups.values()
-        )
-        batches = enumerate(zip(groups.values(), seconds, strict=True))
-        tasks = (self.reported(tuple(of), STARTUP + most, number) for number, (of, most) in batches)
-        return (*tasks, *self._commands([case for case in cases if self._is_command(case)]))
+        for case in self._told(cases):
+            groups.setdefault(self._member(case.id) if self.harness.runner.is_python else "", []).append(case)
+        tasks = (self._task(tuple(some), number, FILE_TESTS) for number, some in enumerate(groups.values()))
+        return (*tasks, *self._commands(cases))
 
     def one_by_one(self, cases: Sequence[Case]) -> tuple[Task, ...]:
         """Return a step for each test, so that none is kept from its end by another."""
-        reported = [case for case in cases if not self._is_command(case)]
-        limit = STARTUP + self.case_seconds
-        one_each = (
-            self.reported((case,), limit, number) if self.harness.runner.is_python else self.reporting((case,), number)
-            for number, case in enumerate(reported, 1)
-        )
-        return (*one_each, *self._commands([case for case in cases if self._is_command(case)]))
+        tasks = (self._task((case,), number, 1) for number, case in enumerate(self._told(cases), 1))
+        return (*tasks, *self._commands(cases))
 
-    def reported(self, cases: tuple[Case, ...], seconds: float, number: int) -> Task:
-        """Return the step that runs such tests within `seconds` and leaves the record with this number."""
+    def _told(self, cases: Sequence[Case]) -> list[Case]:
+        """Return the cases that a runner tells of, which no command stands for."""
+        return [case for case in cases if not case.command and self.harness.runner is not Runner.COMMAND]
+
+    def _member(self, path: str) -> str:
+        above = (folder for folder in self.harness.members if path.startswith(f"{folder}/"))
+        return max(above, key=len, default="")
+
+    def _task(self, cases: tuple[Case, ...], number: int, file_tests: int) -> Task:
+        """Return the step that runs such tests and leaves the record with this number; a file counts as so many."""
         record = f"{BOX}/record-{number}.jsonl"
-        plan = {
+        plan: dict[str, Any] = {
             "runner": self.harness.runner.value,
             "command": self.harness.command,
             "wanted": list(dict.fromkeys(case.id for case in cases)),
@@ -240,91 +236,64 @@ class Planner:
             "canaries": self.canaries,
             "seed": f"{self.seed} {number}",
         }
-        return self._driven(plan, cases, seconds, _programs())
-
-    def reporting(self, cases: tuple[Case, ...], number: int) -> Task:
-        """Return the step that runs such tests by a runner of another language, and passes its reports on."""
-        row = ROWS.get(self.harness.runner)
-        files = dict.fromkeys(case.id.partition("::")[0] for case in cases)
-        apart = tuple(case.path for case in cases if case.origin is Origin.GENERATED and case.data is not None)
-        startup, free = (row.startup, row.free) if row else (STARTUP, 0.0)
-        groups, seconds = [], 0.0
-        for cwd, some in self._grouped(files, row, apart):
-            wanted = [case.id for case in cases if case.id.partition("::")[0] in some]
-            limit = startup + self.case_seconds * sum(1 if "::" in one else FEW_TESTS for one in wanted)
-            groups.append({"files": some, "cwd": cwd, "seconds": limit})
-            seconds += limit
-        is_tap = self.harness.report == "-"
-        plan = {
-            "runner": self.harness.runner.value,
-            "command": self.harness.command,
-            "groups": groups,
-            "apart": apart,
-            "left": row.left if row else "" if is_tap else self.harness.report,
-            "format": row.format if row else "tap" if is_tap else "junit",
-            "canary": row.canary if row else (),
-            "env": row.env if row else (),
-            "free": free,
-            "room": self.room,
-            "budget": self.budget,
-            "record": f"{BOX}/record-{number}.jsonl",
-            "canaries": self.canaries if row and row.canary else 0,
-            "seed": f"{self.seed} {number}",
-        }
-        return self._driven(plan, cases, seconds, _programs(("amini_report",)))
-
-    def _grouped(
-        self, files: Iterable[str], row: RunnerRow | None, apart: Container[str]
-    ) -> Iterator[tuple[str, list[str]]]:
-        """Yield what each process is given: the folder where it runs, and files. A new test is apart."""
-        group, groups = row.group if row else Group.FILE, dict[tuple[str, str], list[str]]()
-        for file in files:
-            above = (path for path in self.harness.members if file.startswith(f"{path}/"))
-            cwd = max(above, key=len, default=self.harness.folder) if row else self.harness.folder
-            folder = posixpath.dirname(file) if group is Group.FOLDER else ""
-            own = file if group is Group.FILE or file in apart else folder
-            groups.setdefault((cwd, own), []).append(file)
-        for (cwd, _), some in groups.items():
-            yield cwd, some
-
-    def _driven(
-        self, plan: Mapping[str, Any], cases: tuple[Case, ...], seconds: float, programs: tuple[PlacedFile, ...]
-    ) -> Task:
-        """Return the step of a driver that follows a plan."""
-        record, text = str(plan["record"]), json.dumps(plan).encode()
-        path = record.replace("record-", "plan-").replace(".jsonl", ".json")
+        if self.harness.runner.is_python:
+            seconds = STARTUP + self.case_seconds * sum(1 if "::" in case.id else file_tests for case in cases)
+        else:
+            plan |= self._of_reports(cases)
+            seconds = sum(group["seconds"] for group in plan["groups"])
+        text = json.dumps(plan).encode()
         key = hashlib.sha256(b"key " + text).hexdigest()
-        digest = hashlib.sha256(b"\0".join([*(program.data or b"" for program in programs), text])).hexdigest()
-        names = (self._seen(file.path) for file in programs)
-        step = Step(
-            (*starting(self.python), "-I", "-S", "-c", LOADER, digest, *names, self._seen(path)),
-            self.harness.folder,
-            seconds,
-            (record,),
-            self.harness.python_path,
-            (*self.variables, (KEY, key)),
-        )
-        return Task(
-            step, cases, record, key, self.canaries, (*programs, PlacedFile(path, text)), plan.get("format", "")
-        )
+        programs = _programs(PROGRAMS if self.harness.runner.is_python else ("amini_run", "amini_report"))
+        files = (*programs, PlacedFile(f"{BOX}/plan-{number}.json", text))
+        digest = hashlib.sha256(b"\0".join(file.data or b"" for file in files)).hexdigest()
+        argv = (*starting(self.python), "-I", "-S", "-c", LOADER, digest, *(file.path for file in files))
+        variables = (*self.variables, (KEY, key))
+        step = Step(argv, ".", seconds, (record,), self.harness.python_path, variables)
+        return Task(step, cases, record, key, self.canaries, files, plan.get("format", ""), self.harness.report)
+
+    def _of_reports(self, cases: tuple[Case, ...]) -> dict[str, Any]:
+        """Return what the driver of a runner of another language is told, which passes its reports on."""
+        row = ROWS.get(self.harness.runner) or _reporting(self.harness.report)
+        apart = tuple(case.path for case in cases if case.origin is Origin.GENERATED and case.data is not None)
+        groups = dict[tuple[str, str], list[str]]()
+        for file in dict.fromkeys(case.id.partition("::")[0] for case in cases):
+            folder = posixpath.dirname(file) if row.group is Group.FOLDER else ""
+            own = file if row.group is Group.FILE or file in apart else folder  # a new test is apart
+            groups.setdefault((self._member(file) or ".", own), []).append(file)
+        tests = Counter[str]()
+        for case in cases:
+            tests[case.id.partition("::")[0]] += 1 if "::" in case.id else FEW_TESTS
+        limits = (row.startup + self.case_seconds * sum(tests[file] for file in some) for some in groups.values())
+        return {
+            "groups": [
+                {"files": some, "cwd": cwd, "seconds": limit}
+                for ((cwd, _), some), limit in zip(groups.items(), limits, strict=True)
+            ],
+            "apart": apart,
+            "left": row.left,
+            "format": row.format,
+            "canary": row.canary,
+            "env": row.env,
+            "free": row.free,
+            "canaries": self.canaries if row.canary else 0,
+        }
 
     def _commands(self, cases: Sequence[Case]) -> Iterator[Task]:
-        words = {case.id: self._words(case) for case in cases}
-        for argv in dict.fromkeys(words.values()):
-            path, variables = self.harness.python_path, self.variables
-            step = Step(argv, self.harness.folder, self.case_seconds, python_path=path, variables=variables)
-            yield Task(step, tuple(case for case in cases if words[case.id] == argv))
+        """Yield a step for each distinct command line, of cases that have one or whose runner is one."""
+        told, lines = {case.id for case in self._told(cases)}, dict[tuple[str, ...], list[Case]]()
+        for case in (one for one in cases if one.id not in told):
+            file = case.path or case.id.partition("::")[0]
+            line = ("sh", "-c", case.command) if case.command else command_for(self.harness, file)
+            lines.setdefault(line, []).append(case)
+        for line, some in lines.items():
+            step = Step(line, ".", self.case_seconds, (), self.harness.python_path, self.variables)
+            yield Task(step, tuple(some))
 
-    def _words(self, case: Case) -> tuple[str, ...]:
-        path = case.path or case.id.partition("::")[0]
-        return ("sh", "-c", case.command) if case.command else command_for(self.harness, self._seen(path))
 
-    def _is_command(self, case: Case) -> bool:
-        return bool(case.command) or self.harness.runner is Runner.COMMAND
-
-    def _seen(self, path: str) -> str:
-        """Return a path of the tree as it is from where the tests run."""
-        return posixpath.relpath(path, self.harness.folder)
+def _reporting(report: str) -> RunnerRow:
+    """Return the row of a command of the user's, which leaves a report for each file or prints TAP ("-")."""
+    left, name = ("", "tap") if report == "-" else (report, "junit")
+    return RunnerRow((), "", "", (), name, "", (), left=left, startup=STARTUP, free=0.0)
 
 
 def support_files(tasks: Sequence[Task]) -> tuple[PlacedFile, ...]:
@@ -335,7 +304,7 @@ def support_files(tasks: Sequence[Task]) -> tuple[PlacedFile, ...]:
 
 
 @cache
-def _programs(names: tuple[str, ...] = PROGRAMS) -> tuple[PlacedFile, ...]:
+def _programs(names: tuple[str, ...]) -> tuple[PlacedFile, ...]:
     folder = resources.files("agentless_mini.testing.inside")
     return tuple(PlacedFile(f"{BOX}/{name}.py", (folder / f"{name}.py").read_bytes()) for name in names)
 
@@ -363,7 +332,7 @@ def new_modules(snapshot: Snapshot, changes: Sequence[FileChange], harness: Harn
     tool = is_test_tool(snapshot)
     added = [one.path for one in changes if one.before is None and not _is_guarded(one.path, tool, harness.runner)]
     held = snapshot.by_path() if added else {}
-    roots = {".", *_ROOTS, *map(posixpath.normpath, (harness.folder, *harness.python_path))}
+    roots = {".", *_ROOTS, *map(posixpath.normpath, harness.python_path)}
     own = {_module(path, roots) for path in held}
     for path in filter(is_test_path, held):
         folder = posixpath.dirname(path)
@@ -390,12 +359,11 @@ def guards(
     only undone where their name leaves no doubt: what looks like a test there may be what is repaired.
     """
     tool = is_test_tool(snapshot)
-    undone = (
-        change
+    return tuple(
+        PlacedFile(change.path, change.before, change.mode)
         for change in changes
         if change.path in hiding or (_is_guarded(change.path, tool, runner) and not _leaves_the_runner(change))
     )
-    return tuple(PlacedFile(change.path, change.before, change.mode) for change in undone)
 
 
 def _is_guarded(path: str, tool: bool, runner: Runner) -> bool:

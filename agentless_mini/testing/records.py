@@ -10,6 +10,7 @@ to be.
 import base64
 import hashlib
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,11 @@ _ENDINGS = {
     Ending.OUT_OF_MEMORY: (Outcome.ERROR, "It used more memory or disk than a box has"),
     Ending.BOX_DIED: (Outcome.ERROR, "The box ended under it"),
 }
-_SAID = frozenset({"pass", "fail", "error", "timeout", "skip"})
+OTHERS = "something else than the runner wrote in the record of its tests"
+UNLIKE = "tests that must {} there did not"
+NONE_OF_OURS = "tests passed there, and none of those that were put beside them ran"
+_NO_LAST_WORD = Fault("", "Its process ended without a last word.")
+_OTHER_NUMBER = Fault("", "Its process did not run as many tests as it had collected.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Record:
 
     `results` are those of tests, and of files and classes as a whole, in the order in which they ended. `done` says
     that all was run that there is, `stopped` what kept the runner from beginning, `forged` why nothing of it is
-    believed.
+    believed, `unread` (a sentence) why none of the reports that the user's command was to leave tells of a test.
     """
 
     results: tuple[CaseResult, ...] = ()
@@ -52,6 +57,7 @@ class Record:
     done: bool = False
     stopped: Fault | None = None
     forged: str = ""
+    unread: str = ""
 
     def results_for(self, wanted: Iterable[str]) -> Mapping[str, CaseResult]:
         """Return what came of cases: of all tests that each stands for. Those that were not reached are left out."""
@@ -61,8 +67,11 @@ class Record:
 
     def _result_for(self, wanted: str, ids: Sequence[tuple[str, int]]) -> CaseResult | None:
         """Return what came of a case. `ids` are those of the results, in order, with the places of these."""
-        own = [self.results[place] for place in _covered(wanted, ids)]
-        found = own or [result for result in self.results if covers(result.id, wanted)]
+        # What a name covers: of ids in order, those that begin alike stand together.
+        ranges = ((wanted, f"{wanted}\0"), (f"{wanted}::", f"{wanted}:;"), (f"{wanted}[", f"{wanted}\\"))
+        own = [one for start, end in ranges for one in ids[bisect_left(ids, (start, 0)) : bisect_left(ids, (end, 0))]]
+        found = [self.results[place] for place in sorted(place for _, place in own)]
+        found = found or [result for result in self.results if covers(result.id, wanted)]
         if not found:
             return CaseResult(wanted, Outcome.NOT_COLLECTED) if self.done else None
         worst = min(found, key=lambda result: _WHOLE.index(result.outcome))
@@ -72,24 +81,9 @@ class Record:
         return CaseResult(wanted, worst.outcome, sum(result.seconds for result in found), worst.fault)
 
 
-def _covered(wanted: str, ids: Sequence[tuple[str, int]]) -> list[int]:
-    """Return the places of what `wanted` covers. Of ids in order, those that begin alike stand together."""
-    places: list[int] = []
-    for start, end in ((wanted, f"{wanted}\0"), (f"{wanted}::", f"{wanted}:;"), (f"{wanted}[", f"{wanted}\\")):
-        places += [place for _, place in ids[bisect_left(ids, (start, 0)) : bisect_left(ids, (end, 0))]]
-    return sorted(places)
-
-
 def covers(wanted: str, name: str) -> bool:
     """Tell whether a file, class, function or test stands for a test, among others."""
     return name == wanted or name.startswith((f"{wanted}::", f"{wanted}["))
-
-
-OTHERS = "something else than the runner wrote in the record of its tests"
-UNLIKE = "tests that must {} there did not"
-NONE_OF_OURS = "tests passed there, and none of those that were put beside them ran"
-_NO_LAST_WORD = Fault("", "Its process ended without a last word.")
-_OTHER_NUMBER = Fault("", "Its process did not run as many tests as it had collected.")
 
 
 def read_record(data: bytes, key: str, ending: Ending = Ending.EXITED, canaries: int = 0) -> Record:
@@ -212,14 +206,15 @@ _CUT, _HUNG = "What its runner reported is not whole", "It took too long"
 _NO_END = "Tests of ours at the end of its file did not run"
 _CHANGED = "Another file's tests changed it before it ran"
 _NO_FAILURE = "Its process ended with status {}, though no test failed"
+_BAD = {Outcome.FAIL, Outcome.ERROR}
 
 
-def read_runs(data: bytes, key: str, format_name: str) -> Record:
+def read_runs(data: bytes, key: str, format_name: str, report: str = "") -> Record:
     """Return what a record of reports says, sealed with a key, each in the format of this name.
 
-    In a process that was cut off, ended early or hung no test passed.
+    In a process that was cut off, ended early or hung no test passed. `report` is where the user's command leaves it.
     """
-    results, parts, root = list[CaseResult](), dict[str, bytes](), ""
+    results, parts, root, unread = list[CaseResult](), dict[str, bytes](), "", list[str]()
     begun = done = False
     for event in _events(data, key):
         match event["event"]:
@@ -231,72 +226,105 @@ def read_runs(data: bytes, key: str, format_name: str) -> Record:
                 parts[event["id"]] = parts.get(event["id"], b"") + base64.b64decode(str(event.get("data")))
             case "left":
                 results.append(CaseResult(event["id"], Outcome.SKIP, fault=Fault("", LEFT)))
-            case "ran":
-                came = _of_run(event, parts, format_name, root)
-                if isinstance(came, str):
-                    return Record(begun=begun, forged=came)
-                results += came
+            case "ran" if event["files"]:
+                run = _Run(event, parts, format_name, root)
+                if run.forged:
+                    return Record(begun=begun, forged=run.forged)
+                results += run.results()
+                unread.append(run.unread(report) if report else "")
                 parts = {}
             case "closed":
                 done = True
-    return Record(_merged(results), begun, done)
+    return Record(_merged(results), begun, done, unread=unread[0] if unread and all(unread) else "")
 
 
-def _of_run(
-    event: Mapping[str, Any], parts: Mapping[str, bytes], format_name: str, root: str
-) -> list[CaseResult] | str:
-    """Return what came of the files of one process, or why nothing of it is believed."""
-    files, status = event["files"], _whole(event["status"])
-    if not files:
-        return []
-    found = None if event["cut"] else READERS[format_name](parts)
-    told = list(placed(found or (), files, event["names"], root))
-    problem = _HUNG if event["hung"] else _CUT if found is None else ""
-    bad = any(one.outcome in {Outcome.FAIL, Outcome.ERROR} for _, one in told)
-    problem = problem or (_CHANGED if event["changed"] else "")
-    problem = problem or (_NO_FAILURE.format(status) if status and told and not bad else "")
-    said = (
-        b"\n".join(parts.get(name, b"") for name in ("err", "out"))
-        .decode("utf-8", "replace")
-        .strip()[-MOST_TEXT // 2 :]
-    )
-    ours = {f"{file}::{name}": (file, expected) for file, name, expected in event["canaries"]}
-    came = {_of_file(id_): one.outcome for id_, one in told if _of_file(id_) in ours}
-    cut_short = set[str]()
-    for id_, (file, expected) in ours.items():
-        outcome = came.get(id_)
-        if outcome is (Outcome.PASS if expected == "fail" else Outcome.FAIL):
-            return UNLIKE.format(expected)
-        cut_short |= {file} if outcome is None else set()
-    results = []
-    for id_, one in told:
-        doubt = problem or (_NO_END if id_.partition("::")[0] in cut_short else "")
-        is_doubted = bool(doubt) and one.outcome is Outcome.PASS
-        fault = Fault("", f"{doubt}.") if is_doubted else _inside(one.fault, root)
-        outcome = Outcome.ERROR if is_doubted else one.outcome
-        if _of_file(id_) not in ours:
-            results.append(CaseResult(id_, outcome, one.seconds, fault))
-    known = {result.id.partition("::")[0] for result in results}
-    for file in files:
-        why = problem or (_NO_END if file in cut_short else "")
-        if event["hung"] or (why and file not in known):
-            words = _printed(f"{why}: {said}" if said else f"{why}.")
-            results.append(CaseResult(file, Outcome.TIMEOUT if event["hung"] else Outcome.ERROR, 0.0, Fault("", words)))
-    return results
+class _Run:
+    """One process of a runner, as its event and what it reported (`parts`) tell."""
+
+    def __init__(self, event: Mapping[str, Any], parts: Mapping[str, bytes], format_name: str, root: str) -> None:
+        self.event, self.parts, self.root = event, parts, root
+        self.status = _whole(event["status"])
+        self.found = None if event["cut"] else READERS[format_name](parts)
+        self.told = list(placed(self.found or (), event["files"], event["names"], root))
+        failed = any(one.outcome in _BAD for _, one in self.told)
+        self.problem = (
+            (_HUNG if event["hung"] else "")
+            or (_CUT if self.found is None else "")
+            or (_CHANGED if event["changed"] else "")
+            or (_NO_FAILURE.format(self.status) if self.status and self.told and not failed else "")
+        )
+        self.ours = {f"{file}::{name}": (file, expected) for file, name, expected in event["canaries"]}
+        came = {_of_file(id_): one.outcome for id_, one in self.told if _of_file(id_) in self.ours}
+        self.cut_short = {file for id_, (file, _) in self.ours.items() if id_ not in came}
+        unlike = (
+            expected
+            for id_, (_, expected) in self.ours.items()
+            if came.get(id_) is (Outcome.PASS if expected == "fail" else Outcome.FAIL)
+        )
+        self.forged = next((UNLIKE.format(expected) for expected in unlike), "")
+
+    def results(self) -> Iterator[CaseResult]:
+        """Yield what came of each test, and of files that have none or whose tests are not all known."""
+        known = set[str]()
+        for id_, one in self.told:
+            file = id_.partition("::")[0]
+            doubt = self.problem or (_NO_END if file in self.cut_short else "")
+            if _of_file(id_) in self.ours:
+                continue
+            known.add(file)
+            if doubt and one.outcome is Outcome.PASS:
+                yield CaseResult(id_, Outcome.ERROR, one.seconds, Fault("", f"{doubt}."))
+            else:
+                yield CaseResult(id_, one.outcome, one.seconds, self._inside(one.fault))
+        printed = b"\n".join(self.parts.get(name, b"") for name in ("err", "out")).decode("utf-8", "replace")
+        for file in self.event["files"]:
+            why = self.problem or (_NO_END if file in self.cut_short else "")
+            if self.event["hung"] or (why and file not in known):
+                fault = Fault("", _printed(_with_end(why, printed)))
+                yield CaseResult(file, Outcome.TIMEOUT if self.event["hung"] else Outcome.ERROR, 0.0, fault)
+
+    def _inside(self, fault: Fault | None) -> Fault | None:
+        """Return a fault with its path as the tree has it."""
+        if fault is None:
+            return None
+        path = fault.path.removeprefix(f"{self.root}/")
+        where = ("", 0) if path.startswith("/") else (path, fault.line)
+        return Fault(fault.kind, _printed(fault.message), *where)
+
+    def unread(self, report: str) -> str:
+        """Return why the report that the user's command was to leave tells of no test, and what to try; else ""."""
+        if self.told or self.event["hung"]:
+            return ""
+        return f"--test-report {report} tells of no test: {self._reason(report)}."
+
+    def _reason(self, report: str) -> str:
+        ended = f"the test command ended with status {self.status} and" if self.status else "the test command"
+        printed = self.parts.get("out", b"")
+        if self.status == CANNOT_RUN:
+            return "a program of the test command is not there (status 127): install it by --setup, or give its path"
+        if self.event["cut"]:
+            return "it is larger than what a box brings back: have the test command tell less"
+        if report == "-" and self.found is None:
+            if not printed.strip():
+                return f"{ended} printed nothing: have it print TAP, or give the path of its JUnit XML"
+            if not re.search(rb"^ *(?:not )?ok\b", printed, re.MULTILINE):
+                return f"{ended} printed no TAP: choose its reporter for TAP, or give the path of its JUnit XML"
+            return "its TAP is not whole: the plan (1..N) has to count the tests, and nothing to bail out"
+        if report != "-" and not self.event["left"]:
+            if report.startswith(("/", "../")):
+                return "that is outside of the tree: have the test command write it there, and give that path"
+            return f"{ended} left no such file: give the path of its JUnit XML from the top, or - if it prints TAP"
+        if not any(name.startswith("report") for name in self.parts) and report != "-":
+            return "it is empty: see whether the test command runs to its end"
+        if self.found is None:
+            return "it is no whole JUnit XML: choose the reporter that writes that"
+        what = "its tests are of other files" if self.found else "no test is in it"
+        return f"{what}: see whether the test command runs the file at {{tests}}"
 
 
 def _of_file(name: str) -> str:
     """Return what stands right below its file, of that which a test is in."""
     return "::".join(name.split("::", 2)[:2])
-
-
-def _inside(fault: Fault | None, root: str) -> Fault | None:
-    """Return a fault with its path as the tree has it."""
-    if fault is None:
-        return None
-    path = fault.path.removeprefix(f"{root}/")
-    is_inside = not path.startswith("/")
-    return Fault(fault.kind, _printed(fault.message), path if is_inside else "", fault.line if is_inside else 0)
 
 
 def _is_text(value: object, most: int) -> bool:
@@ -309,12 +337,10 @@ def _is_text(value: object, most: int) -> bool:
 
 def _result(event: Mapping[str, Any]) -> CaseResult | None:
     outcome, seconds = event.get("outcome"), event.get("seconds")
-    if not isinstance(outcome, str) or outcome not in _SAID or not event["id"]:
+    if not isinstance(outcome, str) or outcome not in set(_WORST) or not event["id"]:
         return None
-    measured = isinstance(seconds, int | float) and 0 <= seconds <= MOST_SECONDS
-    return CaseResult(
-        event["id"], Outcome(outcome), float(seconds or 0) if measured else 0.0, _fault(event.get("fault"))
-    )
+    measured = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds <= MOST_SECONDS else 0.0
+    return CaseResult(event["id"], Outcome(outcome), measured, _fault(event.get("fault")))
 
 
 def _fault(value: object) -> Fault | None:
@@ -345,9 +371,9 @@ def _merged(results: Iterable[CaseResult]) -> tuple[CaseResult, ...]:
 
 def record_of(task: Task, step: StepResult) -> Record:
     """Return the record of a step, with what its ending says of the test that was running; of a command it is empty."""
-    (data, *_) = (*(file.data for file in step.results if file.path == task.record), b"")
+    data = next((file.data for file in step.results if file.path == task.record), b"")
     if task.format:
-        return read_runs(data, task.key, task.format)
+        return read_runs(data, task.key, task.format, task.report)
     return read_record(data, task.key, step.ending, task.canaries)
 
 
@@ -370,21 +396,19 @@ def settled(task: Task, step: StepResult, record: Record) -> Mapping[str, CaseRe
 def _of_command(step: StepResult) -> tuple[Outcome, float, Fault | None] | None:
     if step.ending in {Ending.NOT_RUN, Ending.BOX_DIED, Ending.STARVED}:
         return None
-    if step.succeeded:
-        return Outcome.PASS, step.seconds, Fault("", _told("It ended with status 0", step))
     outcome, words = _ENDINGS[step.ending]
     if step.ending is Ending.EXITED:
-        outcome = Outcome.ERROR if step.status == CANNOT_RUN else Outcome.FAIL
-        words = f"It ended with status {step.status}"
-    return outcome, step.seconds, Fault("", _told(words, step))
+        failed = Outcome.ERROR if step.status == CANNOT_RUN else Outcome.FAIL
+        outcome, words = failed if step.status else Outcome.PASS, f"It ended with status {step.status}"
+    return outcome, step.seconds, Fault("", _with_end(words, step.output.text()))
 
 
 def _without_record(case: Case, step: StepResult, stopped: Fault | None) -> CaseResult:
     outcome, words = _ENDINGS[step.ending]
-    return CaseResult(case.id, outcome, fault=stopped or Fault("", _told(words, step)))
+    return CaseResult(case.id, outcome, fault=stopped or Fault("", _with_end(words, step.output.text())))
 
 
-def _told(words: str, step: StepResult) -> str:
+def _with_end(words: str, printed: str) -> str:
     """Return the words with the end of what was printed, which people may want to read."""
-    printed = step.output.text().strip()[-MOST_TEXT // 2 :]
-    return f"{words}: {printed}" if printed else f"{words}."
+    end = printed.strip()[-MOST_TEXT // 2 :]
+    return f"{words}: {end}" if end else f"{words}."

@@ -310,3 +310,24 @@ def test_what_is_related_is_kept_for_one_history() -> None:
         place, _, _ = bench(knowing({}), replace(SHOP, history=history))
         run(regress(replace(place, derive=derive), {"shop/cart.py"}, RegressSettings()))
     assert len(kept) == 2
+
+
+def test_a_report_that_cannot_be_read_is_why_no_test_is_left() -> None:
+    ran: dict[str, object] = {
+        "event": "ran",
+        "files": [CART],
+        "names": {},
+        "canaries": [],
+        "changed": [],
+        "left": 0,
+        "status": 0,
+    }
+    events: list[dict[str, object]] = [{"event": "begun"}, {**ran, "hung": False, "cut": False}, {"event": "closed"}]
+
+    def answer(job: Job) -> JobResult:
+        return JobResult(tuple(exited(0, results={one.results[0]: record_for(one, events)}) for one in job.steps))
+
+    place, _, told = bench(answer, SHOP, Harness(Runner.REPORT, ("make", "{tests}"), report="out/*.xml"))
+    cases, regressions = run(regress(place, {"shop/cart.py"}, RegressSettings()))
+    assert (cases, regressions.why) == ((), "no report of tests could be read (--test-report)")
+    assert [note.startswith("--test-report out/*.xml tells of no test: ") for note in notes(told)] == [True]

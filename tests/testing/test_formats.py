@@ -136,11 +136,171 @@ def test_what_a_failure_prints_is_no_test() -> None:
     ]
 
 
-def test_each_case_of_nested_suites_is_read_once() -> None:
-    nested = '<testsuite><testsuite><testsuite><testcase name="a"/></testsuite></testsuite></testsuite>'
-    assert found("junit", report0=nested) == [Reported(("a",), PASS)]
-
-
 def test_what_is_of_another_file_is_of_none_of_these() -> None:
     results = [Reported(("a",), FAIL, file="/repo/src/data.test.js"), Reported(("b",), PASS, file="src/a.test.js")]
     assert [name for name, _ in placed(results, ("src/a.test.js",), {}, "/repo")] == ["src/a.test.js::b"]
+
+
+NODE_XML = """<?xml version="1.0" encoding="utf-8"?>
+<testsuites>
+	<testcase name="adds" time="0.5" classname="test" failure="no">
+		<failure type="testCodeFailure" message="no">Error\n    at x (/repo/cart.js:7:2)</failure>
+	</testcase>
+	<testcase name="later" time="0" classname="test" failure="x">
+		<skipped type="todo" message="later"/>
+		<failure type="testCodeFailure" message="x"/>
+	</testcase>
+	<testsuite name="a cart" time="0.001" disabled="0" errors="0" tests="2" failures="0" skipped="1" hostname="vm">
+		<testcase name="costs" time="0" classname="test"/>
+		<testsuite name="inner" disabled="0"><testcase name="deep" classname="test"><skipped/></testcase></testsuite>
+	</testsuite>
+	<testcase name="last" classname="test"/>
+	<!-- tests 5 -->
+</testsuites>"""
+FAILED = Fault("Broke", "no", "", 0)
+WRITERS = {
+    "node": (NODE_XML, {
+        "adds": FAIL, "later": SKIP, "a cart::costs": PASS, "a cart::inner::deep": SKIP, "last": PASS}),
+    "pytest": (
+        '<testsuites name="pytest tests"><testsuite name="pytest" tests="3"><testcase classname="src.cart.TestAll" '
+        'name="test_a[1]" time="0.1"/><testcase classname="src.cart" name="test_b"><failure message="no">x</failure>'
+        '</testcase><testcase classname="src.cart" name="test_c"><skipped type="pytest.xfail" message=""/><error '
+        'message="failed on teardown">x</error></testcase></testsuite></testsuites>',
+        {"TestAll::test_a[1]": PASS, "test_b": FAIL, "test_c": ERROR}),
+    "jest-junit": (
+        '<testsuites name="jest tests"><testsuite name="cart" tests="1"><testcase classname="cart adds" '
+        'name="cart adds" time="0.004"><failure>Error: no\n    at Object.x (/repo/src/cart.test.js:3:1)</failure>'
+        "</testcase></testsuite></testsuites>",
+        {"cart adds": FAIL}),
+    "gotestsum": (
+        '<testsuites tests="2"><testsuite name="shop" time="0.1"><properties><property name="go.version" value="x"/>'
+        '</properties><testcase classname="shop" name="TestTotal/one" time="0"><failure message="Failed" type="">'
+        '    cart_test.go:7: got 2\n</failure></testcase><testcase classname="shop" name="TestParts"><skipped '
+        'message="later"></skipped></testcase></testsuite></testsuites>',
+        {"shop::TestTotal/one": FAIL, "shop::TestParts": SKIP}),
+    "surefire": (
+        '<testsuite xmlns:xsi="http://x" name="shop.Cart" tests="2"><properties/><testcase name="adds" '
+        'classname="shop.Cart"><error type="java.lang.Error" message="no"><![CDATA[x]]></error><system-out/></testcase>'
+        '<testcase name="flaky" classname="shop.Cart"><flakyFailure message="once"/></testcase></testsuite>',
+        {"shop.Cart::adds": ERROR, "shop.Cart::flaky": PASS}),
+    "ctest": (
+        '<testsuite name="(empty)" tests="3"><testcase name="adds" classname="adds" time="0" status="fail"><failure '
+        'message=""/><system-out>x</system-out></testcase><testcase name="off" classname="off" status="disabled"/>'
+        '<testcase name="gone" classname="gone" status="notrun"><skipped message="SKIP_RETURN_CODE"/></testcase>'
+        "</testsuite>",
+        {"adds": FAIL, "off": SKIP, "gone": SKIP}),
+    "phpunit": (
+        '<testsuites><testsuite name="" tests="2"><testsuite name="Cart" file="/repo/src/cart.x"><testcase '
+        'name="testAdds" file="/repo/src/cart.x" line="4" class="Cart" classname="Cart" assertions="1"/><testsuite '
+        'name="Cart::testAll"><testcase name="testAll with data set #0" class="Cart" classname="Cart"><failure '
+        'type="E">no</failure></testcase></testsuite></testsuite></testsuite></testsuites>',
+        {"Cart::testAdds": PASS, "Cart::testAll with data set #0": FAIL}),
+    "rspec_junit_formatter": (
+        '<testsuite name="rspec" tests="1"><properties/><testcase classname="src.cart" name="Cart adds" '
+        'file="./src/cart.x" time="0.1"><failure message="no" type="RSpec">x</failure></testcase></testsuite>',
+        {"Cart adds": FAIL}),
+    "mocha": (
+        '<testsuite name="Mocha Tests" tests="1"><testcase classname="cart" name="adds" time="0"/></testsuite>',
+        {"cart::adds": PASS}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_writers_of_junit_make_is_read(writer: str) -> None:
+    text, expected = WRITERS[writer]
+    results = placed(found("junit", report1=text) or (), ("src/cart.x",), {}, "/repo")
+    assert {name.partition("::")[2]: one.outcome for name, one in results} == expected
+
+
+TAPE = """TAP version 13
+# adds
+ok 1 should be equal
+not ok 2 should be equal
+  ---
+    operator: equal
+    expected: 3
+    actual:   1
+    at: Test.<anonymous> (/repo/cart.js:5:5)
+    stack: |-
+      Error: should be equal
+          at Test.assert (/repo/node_modules/tape/lib/test.js:1:1)
+  ...
+# pays
+ok 3 should be equal
+
+1..3
+# tests 3
+# pass  2
+# fail  1
+"""
+TAP_14 = """TAP version 14
+# Subtest: a.lua
+    # Subtest: adds
+        ok 1 - should be equal
+        1..1
+    ok 1 - adds # time=1.2ms
+    not ok 2 - pays # time=3ms {
+        not ok 1 - it does
+          ---
+          at:
+            fileName: a.lua
+          message: no money
+          ...
+        1..1
+    }
+
+    1..2
+    # failed 1 of 2 tests
+not ok 1 - a.lua # time=200.1ms
+  ---
+  exitCode: 1
+  ...
+
+1..1
+# time=250ms
+"""
+PROVE = """t/a.t ..
+1..6
+ok 1 - adds
+not ok 2 - pays \\# all
+ok 3 # skip no bank
+not ok 4 - waits # TODO later
+#   Failed (TODO) test 'waits'
+# Subtest: a cart
+    1..2
+    ok 1 - empty
+    # Subtest: left
+        1..0 # SKIP no
+    ok 2 # skip no
+ok 5 - a cart
+ok 6
+ok
+All tests successful.
+Result: PASS
+"""
+BATS = "1..3\nok 1 adds\nnot ok 2 pays\n# (in test file a.bats, line 5)\n#   `false' failed\nok 3 waits # skip later\n"
+TAPS = {
+    "tape": (TAPE, {"adds::should be equal": FAIL, "pays::should be equal": PASS}),
+    "node-tap": (TAP_14, {
+        "": ERROR, "adds": PASS, "adds::should be equal": PASS, "pays": FAIL, "pays::it does": FAIL}),
+    "prove": (PROVE, {
+        "adds": PASS, "pays # all": FAIL, "3": SKIP, "waits": SKIP, "a cart": PASS, "a cart::empty": PASS,
+        "a cart::2": SKIP, "6": PASS}),
+    "bats": (BATS, {"adds": PASS, "pays": FAIL, "waits": SKIP}),
+    "a skipped file": ("TAP version 13\n1..0 # SKIP no database\n", {"": SKIP}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("writer", TAPS)
+def test_what_writers_of_tap_print_is_read(writer: str) -> None:
+    text, expected = TAPS[writer]
+    outcomes: dict[str, Outcome] = {}
+    for name, one in placed(found("tap", out=text) or (), ("a.lua",), {}, ""):
+        key = name.partition("::")[2]
+        outcomes[key] = one.outcome if outcomes.get(key) is not FAIL else FAIL
+    assert outcomes == expected
+
+
+def test_a_fault_of_tape_is_where_it_says() -> None:
+    (fault,) = [one.fault for one in found("tap", out=TAPE) or () if one.fault]
+    assert fault == Fault("", "", "/repo/cart.js", 5)

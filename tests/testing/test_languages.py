@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from agentless_mini.domain import Outcome, Runner
+from agentless_mini.domain import Note, Outcome, Runner
 from agentless_mini.testing import harness_of
 from tests.testing.boxes import RealBoxes, case, tree
 from tests.testing.languages import GO, NODE, PROJECTS, Project
@@ -13,17 +13,16 @@ from tests.testing.languages import GO, NODE, PROJECTS, Project
 # What the continuous integration may not have, or what takes a compiler's time.
 _THOROUGH = {Runner.GO, Runner.CTEST, Runner.CARGO}
 PASS, ERROR, GONE = Outcome.PASS, Outcome.ERROR, Outcome.NOT_COLLECTED
-MARKED = [
-    pytest.param(project, marks=pytest.mark.thorough if runner in _THOROUGH else pytest.mark.slow, id=runner.name)
-    for runner, project in PROJECTS.items()
-]
+
+
+def marked(runner: Runner, *values: object, name: str = "") -> object:
+    mark = pytest.mark.thorough if runner in _THOROUGH else pytest.mark.slow
+    return pytest.param(*values, marks=mark, id=f"{runner.name} {name}".strip())
+
+
+MARKED = [marked(runner, project) for runner, project in PROJECTS.items()]
 CHEATS = [
-    pytest.param(
-        project,
-        code,
-        marks=pytest.mark.thorough if runner in _THOROUGH else pytest.mark.slow,
-        id=f"{runner.name} {name}",
-    )
+    marked(runner, project, code, name=name)
     for runner, project in PROJECTS.items()
     for name, code in project.cheats.items()
 ]
@@ -129,3 +128,15 @@ def test_a_command_that_leaves_a_report_tells_of_each_test(
 def test_a_report_that_is_not_whole_is_never_a_pass(boxes: RealBoxes) -> None:
     boxes.harness = harness_of(tree({}), f'sh -c "{TAP} 3" {{tests}}', "-")
     assert boxes.outcomes({"tests/a.lua": ""}, ["tests/a.lua"]) == {"tests/a.lua": ERROR}
+
+
+def test_a_report_that_tells_of_no_test_is_named_once_and_not_where_a_patch_may_be_why(boxes: RealBoxes) -> None:
+    boxes.harness = harness_of(tree({}), "false {tests}", "out/*.xml")
+    files = {"a.lua": "", "shop.lua": ""}
+    boxes.run(files, [case("a.lua")])
+    found = boxes.run_files(files, ["a.lua", "shop.lua"])
+    boxes.run(files, [case("a.lua")], {"shop.lua": "x = 1\n"})
+    assert [one.outcome for one in found] == [ERROR, ERROR]
+    (text,) = {event.text for event in boxes.events if isinstance(event, Note)}
+    assert text.startswith("--test-report out/*.xml tells of no test: the test command ended with status 1 and left no")
+    assert len(boxes.events) == 2

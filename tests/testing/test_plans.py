@@ -60,10 +60,6 @@ def test_a_project_of_django_runs_by_its_own_program(
     assert harness_of(tree({**DJANGO, **more, "tox.ini": "deps = pytest-django\n"})).runner is Runner.PYTEST
 
 
-def test_without_tests_it_is_pytest() -> None:
-    assert harness_of(tree({"shop.py": "import unittest\n"})) == Harness(Runner.PYTEST, PYTEST)
-
-
 def test_tests_of_each_member_are_a_step() -> None:
     files = {
         "setup.py": "",
@@ -80,7 +76,8 @@ def test_tests_of_each_member_are_a_step() -> None:
     assert len({task.record for task in tasks}) == 3
 
 
-def test_packages_below_src_and_lib_are_found() -> None:
+def test_packages_below_src_and_lib_are_found_and_without_tests_it_is_pytest() -> None:
+    assert harness_of(tree({"shop.py": "import unittest\n"})) == Harness(Runner.PYTEST, PYTEST)
     assert harness_of(tree({"src/shop/__init__.py": "", "lib/x.py": ""})).python_path == ("src", ".")
     assert harness_of(tree({"lib/shop/__init__.py": ""})).python_path == ("lib", ".")
 
@@ -283,7 +280,7 @@ def test_modules_that_a_patch_adds_where_imports_begin_are_named() -> None:
         "plugins/string.py": "string",
         "app/token.py": "token",
     }
-    harness = Harness(Runner.PYTEST, PYTEST, folder="app", python_path=("src", "."))
+    harness = Harness(Runner.PYTEST, PYTEST, python_path=("src", ".", "app"))
     others = ("shop/logging.py", "space/cloud/logging/__init__.py", "json/more.py", "code/__init__.py", "test.txt")
     snapshot = tree(held)
     patch = patch_of(snapshot, {"shop/cart.py": "x = 1\n", **dict.fromkeys((*new, *others), "n\n")})

@@ -228,8 +228,6 @@ def test_a_conftest_that_breaks_is_an_error_of_every_test_and_says_why(boxes: Re
 def test_a_folder_with_its_own_settings_does_not_change_the_names(boxes: RealBoxes) -> None:
     files = {"sub/tests/pytest.ini": "[pytest]\n", "sub/tests/test_a.py": "import os\ndef test_a(): os.chdir('/')\n"}
     assert boxes.outcomes(files, ["sub/tests/test_a.py::test_a"]) == {"sub/tests/test_a.py::test_a": PASS}
-    boxes.harness = Harness(Runner.PYTEST, ("python", "-m", "pytest"), folder="sub")
-    assert boxes.outcomes(files, ["sub/tests/test_a.py::test_a"]) == {"sub/tests/test_a.py::test_a": PASS}
 
 
 def test_a_harness_that_does_not_run_is_an_error_that_shows_what_was_printed(boxes: RealBoxes) -> None:

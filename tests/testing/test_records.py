@@ -1,6 +1,7 @@
 """What is read of records, whatever they hold."""
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import CaseResult, Ending, Fault, Outcome
-from agentless_mini.testing.records import MOST_LINE, OTHERS, Record, covers, read_record
+from agentless_mini.testing.records import MOST_LINE, OTHERS, Record, covers, read_record, read_runs
 from tests.fakes.records import sealed
 
 A, B = "tests/test_a.py::test_a", "tests/test_a.py::test_b"
@@ -278,3 +279,39 @@ def test_a_case_has_the_results_of_what_it_stands_for_and_else_of_what_stands_fo
     expected = own or [result for result in results if covers(result.id, wanted)]
     assert found.seconds == sum(result.seconds for result in expected)
     assert (found.outcome is Outcome.NOT_COLLECTED) == (not expected)
+
+
+XML = '<testsuite><testcase classname="b.lua" name="adds"/></testsuite>'
+MISSING = "left no such file: give the path of its JUnit XML from the top, or - if it prints TAP"
+UNREAD: dict[str, tuple[str, dict[str, str], dict[str, object], str]] = {
+    "nothing printed": ("-", {}, {}, "the test command printed nothing: have it print TAP, "),
+    "no TAP": ("-", {"out": "looks ok"}, {}, "the test command printed no TAP: choose its reporter for TAP, "),
+    "TAP cut off": ("-", {"out": "1..2\nok 1"}, {}, "its TAP is not whole: the plan (1..N) has to count the tests"),
+    "no test printed": ("-", {"out": "1..0"}, {}, "no test is in it: see whether the test command runs the file"),
+    "no program": ("-", {"err": "gone: not found"}, {"status": 127}, "a program of the test command is not there"),
+    "missing": ("out/*.xml", {}, {}, f"the test command {MISSING}"),
+    "missing at an end": ("a.xml", {}, {"status": 2}, f"the test command ended with status 2 and {MISSING}"),
+    "outside": ("../a.xml", {}, {}, "that is outside of the tree: have the test command write it there"),
+    "empty": ("a.xml", {}, {"left": 1}, "it is empty: see whether the test command runs to its end"),
+    "no XML": ("a.xml", {"report1": "1..0"}, {"left": 1}, "it is no whole JUnit XML: choose the reporter"),
+    "no test": ("a.xml", {"report1": "<testsuites/>"}, {"left": 1}, "no test is in it: see whether the test command"),
+    "tests of another file": ("a.xml", {"report1": XML}, {"left": 1}, "its tests are of other files: see whether"),
+    "too large": ("a.xml", {}, {"left": 1, "cut": True}, "it is larger than what a box brings back: have the"),
+    "it took too long": ("a.xml", {}, {"hung": True}, ""),
+    "tests": ("a.xml", {"report1": XML.replace("b.lua", "a.lua")}, {"left": 1}, ""),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_why_a_report_tells_of_no_test_is_known(name: str) -> None:
+    report, parts, more, why = UNREAD[name]
+    usual: dict[str, object] = {"files": ["a.lua"], "names": {}, "canaries": [], "changed": [], "left": 0, "status": 0}
+    ran = {"event": "ran", **usual, "hung": False, "cut": False, **more}
+    told: list[dict[str, object]] = [
+        {"event": "part", "id": part, "data": b64encode(text.encode()).decode()} for part, text in parts.items()
+    ]
+    lines = [json.dumps({"id": "", **event}) for event in [*told, ran]]
+    format_name = "tap" if report == "-" else "junit"
+    found = read_runs(sealed(KEY, lines), KEY, format_name, report).unread
+    assert found.startswith(f"--test-report {report} tells of no test: {why}" if why else "")
+    assert bool(found) is bool(why)

@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from typing import Generator  # noqa: UP035 - collections.abc has no generic Generator before Python 3.9
 
 import pytest
-from amini_record import LEFT, Foreign, Recorder  # type: ignore[import-not-found]
+from amini_record import LEFT, READING, Foreign, Recorder  # type: ignore[import-not-found]
 
 _SETTINGS: "dict[str, object]" = {
     "numprocesses": None, "dist": "no", "tx": [], "looponfail": False, "forked": False, "maxfail": 0,
@@ -73,7 +73,7 @@ class Reporter:
         """Read a file: it may end the process, or not be readable."""
         is_file = isinstance(collector, pytest.File)
         if is_file:
-            self.recorder.start_reading(self._id(collector))
+            self.recorder.start(self._id(collector), READING)
         outcome = yield
         report = outcome.get_result()
         if report.outcome != "passed" and (is_file or "::" in collector.nodeid):

@@ -80,7 +80,8 @@ class Recorder:
             is_standard = file.startswith(standard) and "-packages/" not in file
             if is_standard or "." in name or not file.endswith(".py") or file.startswith(self.ours):
                 continue
-            if not self.relative(file) and any(map(os.path.isfile, of(name, path))):
+            tails = ("/" + name + ".py", "/" + name + "/__init__.py")
+            if not self.relative(file) and any(Path(place + tail).is_file() for place in path for tail in tails):
                 raise SystemExit(UNHEARD)
         sys.path[:] = [*path, *(place for place in sys.path if place != self.ours)]
         before = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", self.ours)]
@@ -102,18 +103,12 @@ class Recorder:
     def canary(self, name: str, expected: str) -> None:
         """Say that a test is ours, before any test runs."""
         self.canaries.add(name)
-        self.current = name
-        self.say("canary", expected=expected)
-        self.current = ""
+        self._say_of(name, "canary", expected=expected)
 
     @property
     def full(self) -> bool:
         """Tell whether nothing more can be recorded, or the tests have used up their budget."""
         return self.room < 0 or sum(self.spent.values()) >= self.budget
-
-    def _spend(self, name: str, seconds: float) -> None:
-        file = name.partition("::")[0]
-        self.spent[file] = self.spent.get(file, 0.0) + seconds
 
     def wants(self, name: str) -> bool:
         """Tell whether a test is to be run now: it, its function, its class or its file is wanted and has time left."""
@@ -128,15 +123,9 @@ class Recorder:
         parts = name.partition("[")[0].split("::")
         return name in self.wanted or any("::".join(parts[:end]) in self.wanted for end in range(1, len(parts) + 1))
 
-    def start(self, name: str) -> None:
-        """A test begins."""
-        self._start(name, self.plan["seconds"])
-
-    def start_reading(self, name: str) -> None:
-        """A file is about to be imported, and for the first time whatever it needs."""
-        self._start(name, max(self.plan["seconds"], READING))
-
-    def _start(self, name: str, limit: float) -> None:
+    def start(self, name: str, least: float = 0.0) -> None:
+        """A test begins, or a file (`READING` at least) is about to be imported with whatever it needs."""
+        limit = max(self.plan["seconds"], least)
         self.current = name[:MOST_ID]
         self.reset()
         self.begun = own_seconds()
@@ -157,8 +146,8 @@ class Recorder:
     def end(self) -> None:
         """The running test ended, after so many seconds of its own. One of which nothing was noted was cut short."""
         self._arm(0)
-        seconds = max(own_seconds() - self.begun, 0.0)
-        self._spend(self.current, seconds)
+        seconds, file = max(own_seconds() - self.begun, 0.0), self.current.partition("::")[0]
+        self.spent[file] = self.spent.get(file, 0.0) + seconds
         self.say("end", outcome=self.outcome or "error", seconds=round(seconds, 4), fault=self.fault)
         self.current = ""
 
@@ -171,17 +160,18 @@ class Recorder:
     def whole(self, name: str, outcome: str, error: "BaseException | None") -> None:
         """A file or class came to this as a whole: it cannot be read, or is skipped."""
         self._arm(0)
-        self.current = name[:MOST_ID]
         outcome = "timeout" if self.late and outcome == "error" else outcome
-        self.say("end", outcome=outcome, seconds=0.0, fault=self.fault_of(error, ""))
-        self.current = ""
+        self._say_of(name, "end", outcome=outcome, seconds=0.0, fault=self.fault_of(error, ""))
 
     def leave(self, name: str) -> None:
         """A test that is asked for has no time left."""
         if self.budget < float("inf") and self.asks(name):
-            self.current = name[:MOST_ID]
-            self.say("end", outcome="skip", seconds=0.0, fault=self.fault_of(None, LEFT))
-            self.current = ""
+            self._say_of(name, "end", outcome="skip", seconds=0.0, fault=self.fault_of(None, LEFT))
+
+    def _say_of(self, name: str, event: str, **more: Foreign) -> None:
+        self.current = name[:MOST_ID]
+        self.say(event, **more)
+        self.current = ""
 
     def say(self, event: str, **more: Foreign) -> None:
         """Write a line, at once. A process that a test has forked writes nothing."""
@@ -240,13 +230,6 @@ def _function(first: int, second: int, right: int, plain: bool, name: str, file:
     code = f"def {name}({own}):\n    total = sum([{first}, {second}])\n    {check.format(right)}\n"
     exec(compile(code, file, "exec"), scope)  # noqa: S102 - it is ours
     return scope[name]
-
-
-def of(module: str, path: "list[str]") -> "Iterator[str]":
-    """Yield where a module of this name may stand in the places of a path."""
-    for place in path:
-        yield place + "/" + module + ".py"
-        yield place + "/" + module + "/__init__.py"
 
 
 def own_seconds() -> float:

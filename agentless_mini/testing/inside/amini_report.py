@@ -1,15 +1,13 @@
-"""Starts runners of other languages in a box, one group of files after the other, and seals what they report.
+"""Starts runners of other languages in a box, one group of files after the other, and passes on what they report.
 
 The plan says how. What a runner prints or leaves is passed on as it is, in pieces, with a line that tells how its
 process ended; it is read outside. Nothing that lay where a report is to be counts. To each file tests of ours are added
-for the time of its run. Every line of the record is sealed, together with the one before, with a key that this process
-alone was given, so that nothing that a test writes into the record stays unseen.
+for the time of its run. `amini_run` starts this, and keeps the record.
 """
 
 import base64
 import glob
 import hashlib
-import json
 import os
 import re
 import selectors
@@ -17,69 +15,39 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from typing import Any
 
 Foreign = Any
-FILES = globals().get("FILES", {})  # type: dict[str, bytes]
 PIECE = 40 * 1024
 DRAIN = 1.0  # seconds in which what is printed is read after a process ended
 MOST = 6 * 1024 * 1024  # bytes of a report, and of what a runner prints
-NOT_DUMPABLE = 4, 0, 0, 0, 0  # as in amini_run
 MODULE = re.compile(rb"^\s*(?:import\s[^(]|import[{*'\"]|export\s)", re.MULTILINE)
 PACKAGE = re.compile(r"^package (\w+)", re.MULTILINE)
 DEFINES = re.compile(r"^func ((?:Test|Example|Fuzz)\w*)\(", re.MULTILINE)
 
 
-class Sealed:
-    """The record of a step, sealed line by line."""
-
-    def __init__(self, path: str, key: str, room: int) -> None:
-        """Begin it."""
-        self.key, self.seal, self.room = key.encode(), "", room
-        self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-
-    def take(self, event: str, **more: Foreign) -> None:
-        """Write a line down."""
-        line = json.dumps(dict({"id": ""}, event=event, **more))
-        self.seal = hashlib.blake2b((self.seal + line).encode(), digest_size=32, key=self.key).hexdigest()
-        data = f"{self.seal} {line}\n".encode("ascii")
-        self.room -= len(data)
-        os.write(self.file, data)
-
-    def pass_on(self, name: str, data: bytes) -> bool:
-        """Write down what was reported; return whether there was room for it."""
-        if len(data) * 3 // 2 > self.room - PIECE:
-            return False
-        for start in range(0, len(data), PIECE):
-            self.take("part", id=name, data=base64.b64encode(data[start : start + PIECE]).decode())
-        return True
-
-
-def main() -> None:
-    """Run what the plan wants, whose path in the box is the last argument."""
-    path = sys.argv[-1]
-    plan = json.loads(FILES.pop(path).decode("utf-8"))
-    os.unlink(path)
-    root = os.path.dirname(os.path.dirname(os.path.realpath(path)))
-    record = Sealed(os.path.join(root, plan["record"]), os.environ.pop("AMINI_KEY", ""), int(plan["room"]))
-    if os.getppid() == 1:
-        with suppress(ImportError, OSError, AttributeError):
-            import ctypes
-
-            ctypes.CDLL(None).prctl(*NOT_DUMPABLE)
-    record.take("begun", root=root)
+def go(ledger: Foreign) -> None:
+    """Run what the plan of a ledger of `amini_run` wants."""
+    plan, root, spent = ledger.plan, str(ledger.folder), 0.0
+    ledger.take({"event": "begun", "id": "", "root": root})
     held = {file: plain(os.path.join(root, file)) for group in plan["groups"] for file in group["files"]}
-    spent, budget = 0.0, float(plan["budget"] or "inf")
     for number, group in enumerate(plan["groups"]):
-        if spent >= budget:
-            for file in group["files"]:
-                record.take("left", id=file)
+        if spent < float(plan["budget"] or "inf"):
+            spent += max(0.0, Run(plan, group, root, number, held).go(ledger) - plan["free"])
             continue
-        spent += max(0.0, Run(plan, group, root, number, held).go(record) - plan["free"])
-    record.take("closed")
+        for file in group["files"]:
+            ledger.take({"event": "left", "id": file})
+
+
+def passed_on(ledger: Foreign, name: str, data: bytes) -> bool:
+    """Write down what was reported; return whether there was room for it."""
+    has_room = len(data) * 3 // 2 <= ledger.room - PIECE
+    for start in range(0, len(data), PIECE) if has_room else ():
+        piece = base64.b64encode(data[start : start + PIECE]).decode()
+        ledger.take({"event": "part", "id": name, "data": piece})
+    return bool(has_room)
 
 
 class Run:
@@ -98,37 +66,40 @@ class Run:
         self.canaries = []  # type: list[list[str]]
         self.kept = {}  # type: dict[str, bytes | None]
 
-    def go(self, record: Sealed) -> float:
+    def go(self, ledger: Foreign) -> float:
         """Do it; return the seconds that it took."""
-        began, ended = time.monotonic(), (0, False)
+        began, ended, reports = time.monotonic(), (0, False), []  # type: float, tuple[int, bool], list[str]
         parts = {}  # type: dict[str, bytes]
         try:
             self.put_aside()
             names = self.names()
-            if self.plan["canaries"]:
-                for file in self.files:
-                    self.add_canaries(file)
+            for file in self.files if self.plan["canaries"] else ():
+                self.add_canaries(file)
             names.update((name, file) for file, name, _ in self.canaries)
-            left = os.path.join(glob.escape(self.cwd), self.plan["left"]) if self.plan["left"] else ""
-            for path in glob.glob(left, recursive=True) if left else ():
+            for path in self.left():
                 with suppress(OSError):
                     os.unlink(path)
             if self.files:
                 ended = self.start(parts)
-            for number, path in enumerate(
-                [os.path.join(self.folder, "report"), *(sorted(glob.glob(left, recursive=True)) if left else ())]
-            ):
+            reports = self.left()
+            for number, path in enumerate([os.path.join(self.folder, "report"), *reports]):
                 parts[f"report{number}"] = plain(path)
         finally:
             self.put_back()
-        whole = not [name for name, data in parts.items() if data and not record.pass_on(name, data)]
+        whole = not [name for name, data in parts.items() if data and not passed_on(ledger, name, data)]
         seconds = time.monotonic() - began
-        record.take(
-            "ran", files=self.files, wanted=self.group["files"], status=ended[0], hung=ended[1], cut=not whole,
-            seconds=round(seconds, 3), names=names, canaries=self.canaries, changed=self.changed,
-        )  # fmt: skip
+        ledger.take({
+            "event": "ran", "id": "", "files": self.files, "wanted": self.group["files"], "status": ended[0],
+            "hung": ended[1], "cut": not whole, "seconds": round(seconds, 3), "names": names,
+            "canaries": self.canaries, "changed": self.changed, "left": len(reports),
+        })  # fmt: skip
         shutil.rmtree(self.folder, ignore_errors=True)
         return seconds
+
+    def left(self) -> "list[str]":
+        """Return the reports that lie in the tree."""
+        pattern = self.plan["left"]
+        return sorted(glob.glob(os.path.join(glob.escape(self.cwd), pattern), recursive=True)) if pattern else []
 
     def names(self) -> "dict[str, str]":
         """Return in which files tests are defined, where a runner tells them by their names alone."""
@@ -162,57 +133,41 @@ class Run:
         draw = int.from_bytes(hashlib.sha256(f"{self.seed} {file}".encode()).digest()[:12], "big")
         first, second, number = draw % 89 + 2, draw // 89 % 89 + 2, draw // 8000 % 10**9
         names = {"go": ("TestHolds{}", "TestKeeps{}"), "cargo": ("holds_{}", "keeps_{}")}
-        name, other = names.get(self.plan["format"], ("holds {}", "keeps {}"))
-        swapped = draw >> 40 & 1
-        passing, failing = (
-            (other.format(number), name.format(number)) if swapped else (name.format(number), other.format(number))
-        )
+        both = [name.format(number) for name in names.get(self.plan["format"], ("holds {}", "keeps {}"))]
+        passing, failing = reversed(both) if draw >> 40 & 1 else both
         package = (PACKAGE.findall(data.decode("utf-8", "replace")) or [""])[0]
         kind = "esm" if is_module(path, data) else ""
         where, text = next(one for one in self.plan["canary"] if one[0] in {"", kind} or "{" in one[0])
         if "{" in where:
             path, data = os.path.join(os.path.dirname(path), where.format(digest=f"{number:09d}")), b""
-        right = first + second
-        made = text.format(
-            name=passing,
-            other=failing,
-            first=first,
-            second=second,
-            right=right,
-            wrong=right + 1 + draw % 7,
-            package=package,
-        )
+        numbers = {"first": first, "second": second, "right": first + second, "wrong": first + second + 1 + draw % 7}
+        made = text.format(name=passing, other=failing, package=package, **numbers).encode()
         self.canaries += [[file, passing, "pass"], [file, failing, "fail"]]
-        if path not in self.kept:
-            self.kept[path] = data or None
-        try:
+        self.kept.setdefault(path, data or None)
+        with suppress(OSError):
             os.unlink(path) if data else None
             with open(path, "xb") as opened:
-                opened.write(data + b"\n" + made.encode() if data else made.encode())
-        except OSError:
-            return
+                opened.write(data + b"\n" + made if data else made)
 
     def start(self, parts: "dict[str, bytes]") -> "tuple[int, bool]":
         """Start the runner, see it to its end, and take what it prints."""
         environment = dict(os.environ, CI="1", NO_COLOR="1", FORCE_COLOR="0")
         bins = [os.path.join(place, "node_modules", ".bin") for place in dict.fromkeys([self.cwd, self.root])]
         environment["PATH"] = os.pathsep.join([*bins, "/node_modules/.bin", environment.get("PATH", os.defpath)])
-        home = os.path.dirname(self.folder)
         for name, value in self.plan["env"]:
             if value.startswith("?"):  # an option of node's, if it knows that
                 tried = subprocess.run(["node", value[1:], "-e", "0"], stderr=subprocess.DEVNULL, check=False)  # noqa: S603, S607
                 known = [environment.get(name, ""), value[1:] if tried.returncode == 0 else ""]
                 environment[name] = " ".join(filter(None, known))
-                continue
-            told = os.path.join(home, "amini-" + value[1:]) if value.startswith("~") else value
-            given = environment.get("AMINI_" + name)
-            if given and value.startswith("~"):
-                farm(given, told)
-            if name not in environment or value.startswith("~"):
-                environment[name] = told
+            elif value.startswith("~"):
+                environment[name] = os.path.join(os.path.dirname(self.folder), "amini-" + value[1:])
+                if environment.get("AMINI_" + name):
+                    farm(environment["AMINI_" + name], environment[name])
+            else:
+                environment.setdefault(name, value)
         command = list(self.words())
         try:
-            child = subprocess.Popen(  # noqa: S603 - the runner's
+            child = subprocess.Popen(  # type: Foreign # noqa: S603 - the runner's
                 command, cwd=self.cwd, env=environment, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
@@ -224,9 +179,8 @@ class Run:
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
-            for stream in (child.stdout, child.stderr):
-                if stream:
-                    stream.close()
+            child.stdout.close()
+            child.stderr.close()
 
     def see(self, child: Foreign, parts: "dict[str, bytes]") -> "tuple[int, bool]":
         """Take what a process prints until it ended, or its time is over."""
@@ -296,7 +250,3 @@ def farm(source: str, place: str) -> None:
         os.makedirs(inner, exist_ok=True)
         for name in names:
             os.symlink(os.path.join(folder, name), os.path.join(inner, name))
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ import unittest
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from amini_record import Foreign, Recorder, import_file  # type: ignore[import-not-found]
+from amini_record import READING, Foreign, Recorder, import_file  # type: ignore[import-not-found]
 
 _HOLDER = re.compile(r"(?:setUp|tearDown)(?:Class|Module) \((.+)\)")
 
@@ -159,7 +159,7 @@ def run_unittest(recorder: Foreign, listener: Listener) -> None:
     suites = []
     for file in recorder.files:
         name = recorder.relative(file)
-        recorder.start_reading(name)
+        recorder.start(name, READING)
         try:
             suite = unittest.defaultTestLoader.loadTestsFromModule(import_file(file))
             suites += [test for test in flat(suite) if recorder.wants(listener.id_of(test))]
