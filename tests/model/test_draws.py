@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from pydantic import SecretStr
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable
 from agentless_mini.model.connection import LONGEST_BACKOFF, Address, Advice, Connection, Patience
@@ -16,7 +17,7 @@ from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer
 from tests.model.contract import ask, collect, run, until_error
-from tests.model.served import TEXTS, Clock, draw, draw_until_error, from_seed_0, served, texts, using
+from tests.model.served import TEXTS, Clock, card, draw, draw_until_error, from_seed_0, served, texts, using
 
 PASSING = [
     FaultKind.RATE_LIMIT,
@@ -277,3 +278,16 @@ def test_streams_one_after_the_other_share_a_connection() -> None:
 
     asyncio.run(scene())
     assert connections == 1
+
+
+def test_a_key_never_appears_in_a_message_or_repr() -> None:
+    secret = "sk-very-secret-key"  # noqa: S105 - made up for this test
+    settings = EndpointSettings(
+        base_url="http://localhost:1", api_key=SecretStr(secret), headers={"X": SecretStr(secret)}
+    )
+    assert secret not in repr(settings)
+    fault = Fault(kind=FaultKind.UNAUTHORIZED, path="/v1/models")
+    with ScriptedServer(served(), (fault,)) as server, pytest.raises(ServerFailed) as raised:
+        card(server, api_key=SecretStr("Unauthorized"))  # a server that repeats the key in its answer
+    assert "Unauthorized" not in str(raised.value)
+    assert "***" in str(raised.value)

@@ -165,3 +165,9 @@ def test_a_run_is_linked_with_the_boxes_that_it_used_and_what_was_replayed(store
     steps = (("python", "-c", "x" * 200), ("python", "-V"))
     assert replayed == BoxRecord(JOB.key(), JOB.environment, JOB.tree, ("a\udcff.py", "b.py"), steps, 1.75, True)
     assert (fresh.key, fresh.tree, fresh.files, fresh.replayed) == (image.key(), image.tree, (), False)
+
+
+def test_equal_jobs_at_once_are_run_once(store: Store) -> None:
+    inner = ScriptedSandbox(lambda _: FULL)
+    assert run(RecordedSandbox(inner, store), *[JOB] * 5) == [FULL] * 5
+    assert inner.jobs == [JOB]

@@ -126,3 +126,13 @@ def test_a_write_that_the_system_refuses_is_named_and_what_was_recorded_stays(tm
 def test_a_path_that_no_disk_can_hold_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="File name too long"):
         Store.open(tmp_path / ("x" * 300))
+
+
+def test_a_store_without_permission_to_write_is_named(public: Path) -> None:
+    assert "cannot be opened or written" in without_privileges(lambda: Store.open(public / "store.db"))
+
+
+def test_a_folder_without_permission_to_enter_is_named(public: Path) -> None:
+    public.chmod(0)
+    assert "cannot be opened or written" in without_privileges(lambda: Store.open(public / "store.db"))
+    assert "cannot be opened or written" in without_privileges(lambda: Store.open_readonly(public / "store.db"))
