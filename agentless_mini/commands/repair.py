@@ -25,6 +25,7 @@ from agentless_mini.commands.config import (
     given_here,
     is_there,
     read_config,
+    require_program,
     require_tests,
     require_together,
     store_of,
@@ -157,6 +158,7 @@ def run_repair(
         require_tests(task.required, task.given, task.config)
         began = time.monotonic()
         snapshot = replace(repository.snapshot(), history=repository.history())
+        require_program(config.sandbox, snapshot)
         if local:
             top, names = top_of(Path(source.repository)), {file.path for file in snapshot.files}
             files = tuple(tree_path(said, names, top, here) for said in task.files)

@@ -188,9 +188,9 @@ class VllmSettings(Section):
 def pinned(model: str) -> tuple[str, str | None]:
     """Split NAME@COMMIT of the hub. Raises `UsageError` for a revision that may move: a branch or a tag."""
     name, at, commit = model.partition("@")
-    if at and not re.fullmatch("[0-9a-f]{40}", commit):
+    if at and not re.fullmatch("[0-9a-fA-F]{40}", commit):
         raise UsageError(f"{printable(model)} names no commit: put its 40 hexadecimal digits after @, or leave @ out.")
-    return name, commit if at else None
+    return name, commit.lower() if at else None
 
 
 class WeightsSettings(Section):
