@@ -184,19 +184,14 @@ def tree_path(said: str, names: Collection[str], top: Path, here: Path) -> str:
     return near
 
 
-def tree_test(said: str, names: Collection[str], top: Path, here: Path) -> str:
-    """Return a test, PATH or PATH::NAME, with the path as `tree_path` has it."""
-    file, mark, name = said.partition("::")
-    return f"{tree_path(file, names, top, here)}{mark}{name}"
-
-
 def given_here(given: GivenTests, snapshot: Snapshot, top: Path, here: Path) -> GivenTests:
     """Return the user's tests as the tree has them. A command runs in the folder where it was said."""
     names = {file.path for file in snapshot.files}
     folder = _below(top, here)
     inside = folder not in {"", "."} and any(name.startswith(f"{folder}/") for name in names)
     change = f"cd {shlex.quote(folder)}; " if inside else ""
-    tests = tuple(tree_test(said, names, top, here) for said in given.tests)
+    said = (test.partition("::") for test in given.tests)
+    tests = tuple(f"{tree_path(file, names, top, here)}{mark}{name}" for file, mark, name in said)
     return replace(given, tests=tests, commands=tuple(line.strip() and change + line for line in given.commands))
 
 

@@ -54,15 +54,12 @@ class Progress(Protocol):
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
-        ...
 
     def tokens(self, new: int, stage: Stage) -> None:
         """Count tokens that have just been generated for a stage."""
-        ...
 
     def phase(self, what: str, seconds: float) -> None:
         """Show what a model server that is being started does, `seconds` after its start."""
-        ...
 
 
 class Models:
@@ -250,7 +247,7 @@ class Models:
         address = settings.base_url
         # The same address may serve a model that repairs.
         name = settings.model or await self._served((await start()).served(), f"scorer {address}", address, "scores")
-        model = settings.reward_model(name)
+        model = RewardModel(name, settings.route, settings.label)
         from agentless_mini.chain.evolve import scoring_of
 
         return scoring_of(RecordedScorer(start, self._store), model, prompts), model

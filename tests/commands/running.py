@@ -1,12 +1,16 @@
-"""Runs `amini` as users do: a process of its own, in an environment of its own, against the scripted server."""
+"""Runs `amini` as users do, in an environment of its own and against the scripted server."""
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from agentless_mini import cli
 from tests.chain.workbench import CART, FIX, NONSENSE, SAME_FIX, WRONG
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel
@@ -30,6 +34,9 @@ def server(*repairs: str, delay: float = 0.0) -> ScriptedServer:
     return ScriptedServer(ServedModel(script=script(*repairs)), delay=delay)
 
 
+Done = subprocess.CompletedProcess[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """A user's home and the repository that they work in."""
@@ -48,22 +55,62 @@ class Home:
             **(more or {}),
         }
 
-    def amini(
-        self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None
-    ) -> "subprocess.CompletedProcess[str]":
+    def amini(self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Done:
+        """Run a command in this process, which saves its start and imports of a second."""
+        return in_this_process(arguments, self.repository, self.environment(env), stdin)
+
+    def process(self, *arguments: str, env: Mapping[str, str] | None = None) -> Done:
+        """Run a command in a process of its own."""
+        return self.run(self.command(*arguments), env)
+
+    def run(self, command: Sequence[str], env: Mapping[str, str] | None = None, folder: str = ".") -> Done:
+        """Run any command line in this home, from a folder of the repository."""
+        where, variables = self.repository / folder, self.environment(env)
         return subprocess.run(
-            self.command(*arguments),
-            cwd=self.repository,
-            env=self.environment(env),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
+            command, cwd=where, env=variables, capture_output=True, text=True, timeout=300, check=False
         )
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "agentless_mini", *arguments]
+
+
+def in_this_process(arguments: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: str) -> Done:
+    """Run a command as a process of its own would: with streams, variables, arguments and a folder of its own."""
+    before = dict(os.environ), Path.cwd(), sys.argv, (sys.stdin, sys.stdout, sys.stderr)
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin.encode())
+        files[0].seek(0)
+        kept = [os.dup(number) for number in range(3)]
+        for number, file in enumerate(files):
+            os.dup2(file.fileno(), number)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        sys.argv = ["amini", *arguments]
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(number, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115 - a number
+            for number, mode, errors in ((0, "r", "surrogateescape"), (1, "w", "strict"), (2, "w", "backslashreplace"))
+        )
+        try:
+            cli.app(arguments, prog_name="amini")
+            code: Any = 0
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.environ.clear()
+            os.environ.update(before[0])
+            os.chdir(before[1])
+            sys.argv = before[2]
+            sys.stdin, sys.stdout, sys.stderr = before[3]
+            for number, old in enumerate(kept):
+                os.dup2(old, number)
+                os.close(old)
+        for file in files:
+            file.seek(0)
+        return subprocess.CompletedProcess(arguments, code or 0, *(file.read().decode() for file in files[1:]))
 
 
 def one_sentence(stderr: str) -> str:
