@@ -74,6 +74,13 @@ class Home:
         return [sys.executable, "-m", "agentless_mini", *arguments]
 
 
+def with_signals(command: Sequence[str], **ways: str) -> list[str]:
+    """Return a command that starts with signals as they are named here (SIGHUP="DFL" or "IGN")."""
+    code = "import os, signal, sys; "
+    code += "".join(f"signal.signal(signal.{name}, signal.SIG_{way}); " for name, way in ways.items())
+    return [sys.executable, "-c", f"{code}os.execvp(sys.argv[1], sys.argv[1:])", *command]
+
+
 def in_this_process(arguments: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: str) -> Done:
     """Run a command as a process of its own would: with streams, variables, arguments and a folder of its own."""
     before = dict(os.environ), Path.cwd(), sys.argv, (sys.stdin, sys.stdout, sys.stderr)

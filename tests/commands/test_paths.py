@@ -81,11 +81,8 @@ def test_files_and_output_are_relative_to_a_folder_of_the_repository(home: Home)
 @pytest.mark.parametrize(
     ("more", "code", "told"),
     [
-        (("--files", "gone.py"), 2, "gone.py"),
         (("--failing-test", "gone.py::test_a", "--require", "any"), 2, "gone.py"),
-        (("--failing-cmd", " "), 2, "--failing-cmd"),
         (("--sandbox", "local"), 4, "Bubblewrap"),
-        (("--sandbox", "local", "--image", "python:3"), 2, "--image is for Docker"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_asked(
