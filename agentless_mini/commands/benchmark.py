@@ -28,7 +28,7 @@ from agentless_mini.ports import Watch
 from agentless_mini.record import AttemptRecord, Store
 from agentless_mini.repository.patches import read_predictions
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import EvaluationSettings, Grading, SandboxKind, Until
+from agentless_mini.settings.run import Grading, SandboxKind, Until
 
 if TYPE_CHECKING:
     from agentless_mini.cli import BenchmarkOptions, FleetOptions
@@ -119,7 +119,7 @@ def docker_testbeds(machine: Machine) -> OpenTestbeds:
     """Return how the testbeds of this machine are opened."""
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
-        grader = await _grader(evaluation, model).prepared()
+        grader = await _grader(evaluation.folder / OFFICIAL, _grading(evaluation, model)).prepared()
         testbeds = open_testbeds(host_of(evaluation.config, machine), evaluation.dataset.solutions, grader)
         return Opened(await stack.enter_async_context(testbeds), grader)
 
@@ -131,13 +131,10 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
         cluster = await stack.enter_async_context(ray_cluster(address))
-        grader = await _grader(evaluation, model).prepared()
-        node = _NodeTestbeds(
-            host_of(evaluation.config, machine),
-            dict(evaluation.dataset.solutions),
-            _grading(evaluation.config.eval, model),
-            machine.state / OFFICIAL / evaluation.folder.name,
-        )
+        grading, solutions = _grading(evaluation, model), dict(evaluation.dataset.solutions)
+        grader = await _grader(evaluation.folder / OFFICIAL, grading).prepared()
+        logs = machine.state / OFFICIAL / evaluation.folder.name
+        node = _NodeTestbeds(host_of(evaluation.config, machine), solutions, grading, logs)
         workers = evaluation.config.eval.workers
         testbeds = ClusterTestbeds.over(cluster, node.open, workers, lambda said: watch(Note(said)))
         return Opened(await stack.enter_async_context(testbeds), grader)
@@ -145,10 +142,14 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
     return opened
 
 
-def _grader(evaluation: Evaluation, model: str) -> Grader:
-    folder = evaluation.folder / OFFICIAL
+def _grader(folder: Path, grading: GradingSettings) -> Grader:
     folder.mkdir(parents=True, exist_ok=True)
-    return Grader(folder, _grading(evaluation.config.eval, model))
+    return Grader(folder, grading)
+
+
+def _grading(evaluation: Evaluation, model: str) -> GradingSettings:
+    settings = evaluation.config.eval
+    return GradingSettings(model, settings.graders, settings.grade_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +163,9 @@ class _NodeTestbeds:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Testbeds]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        grader = await Grader(self.folder, self.grading).prepared()
+        grader = await _grader(self.folder, self.grading).prepared()
         async with open_testbeds(self.host, self.solutions, grader) as testbeds:
             yield testbeds
-
-
-def _grading(settings: EvaluationSettings, model: str) -> GradingSettings:
-    return GradingSettings(model, settings.graders, settings.grade_seconds)
 
 
 def host_of(config: Config, machine: Machine) -> HostSettings:

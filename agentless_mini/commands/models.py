@@ -69,11 +69,8 @@ class Models:
         self, config: Config, machine: Machine, store: Store, stack: AsyncExitStack, progress: Progress
     ) -> None:
         """Choose by these settings, on this machine; `store` recalls, and `progress` is told."""
-        self._config = config
-        self._machine = machine
-        self._store = store
-        self._stack = stack
-        self._progress = progress
+        self._config, self._machine, self._store = config, machine, store
+        self._stack, self._progress = stack, progress
 
     def _tell(self, said: str) -> None:
         self._progress(Note(said))
@@ -191,8 +188,7 @@ class Models:
         self._tell(f"Starting {plan.engine} for {plan.model}; its log is {log}.")
         server = await self._stack.enter_async_context(running(plan, log, Limits(), self._progress.phase))
         found = {"base_url": server.base_url, "model": plan.model, "decoding": decoding}
-        settings = self._config.endpoint.model_copy(update=found)
-        return await self._asking(settings)
+        return await self._asking(self._config.endpoint.model_copy(update=found))
 
     async def _asking(self, endpoint: EndpointSettings) -> OpenAISampler:
         """Return the sampler of an endpoint: what it waits for is told while it waits."""

@@ -170,8 +170,7 @@ def option_of(setting: str) -> str:
 
 def variables() -> dict[str, str]:
     """Return the variables of the environment that options can come from, by the names of their settings."""
-    found = {setting: offer.flag.variable for setting, offer in _OFFERED.items()}
-    return {setting: variable for setting, variable in found.items() if variable}
+    return {setting: variable for setting, offer in _OFFERED.items() if (variable := offer.flag.variable)}
 
 
 class DocumentedCommand(TyperCommand):

@@ -15,7 +15,7 @@ from tests.chain.workbench import CART, FIX, NONSENSE, SAME_FIX, WRONG
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
-from tests.gitrepo import ISOLATED
+from tests.gitrepo import ISOLATED, make_repository, write_files
 
 FILES = {"shop/cart.py": CART.encode(), "shop/tax.py": b"RATE = 0.2\n", "tests/test_cart.py": b"import shop.cart\n"}
 ISSUE = "The total of a cart leaves out its first price.\n"
@@ -65,10 +65,8 @@ class Home:
 
     def run(self, command: Sequence[str], env: Mapping[str, str] | None = None, folder: str = ".") -> Done:
         """Run any command line in this home, from a folder of the repository."""
-        where, variables = self.repository / folder, self.environment(env)
-        return subprocess.run(
-            command, cwd=where, env=variables, capture_output=True, text=True, timeout=300, check=False
-        )
+        how: Any = {"cwd": self.repository / folder, "env": self.environment(env), "timeout": 300, "check": False}
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", **how)
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "agentless_mini", *arguments]
@@ -79,6 +77,13 @@ def with_signals(command: Sequence[str], **ways: str) -> list[str]:
     code = "import os, signal, sys; "
     code += "".join(f"signal.signal(signal.{name}, signal.SIG_{way}); " for name, way in ways.items())
     return [sys.executable, "-c", f"{code}os.execvp(sys.argv[1], sys.argv[1:])", *command]
+
+
+def home_in(folder: Path) -> Home:
+    """Make a home whose tests are about something else than execution."""
+    (folder / "issue.md").write_text(ISSUE)
+    write_files(folder / "config" / "amini", {"config.toml": VOTE_ALONE.encode()})
+    return Home(folder, make_repository(folder / "shop", FILES))
 
 
 def in_this_process(arguments: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: str) -> Done:
