@@ -19,7 +19,7 @@ from typing import Any
 import platformdirs
 from pydantic import BaseModel
 
-from agentless_mini.commands.options import option_of, variables
+from agentless_mini.commands.options import option_of, variable_of
 from agentless_mini.commands.terminal import without_passwords
 from agentless_mini.domain import GivenTests, Level, Snapshot
 from agentless_mini.errors import UsageError, printable
@@ -209,7 +209,7 @@ def show_settings(path: Path | None, flags: Mapping[str, Any], as_json: bool) ->
         **{name: str(file) for name in settings if is_named(said, name.split("."))},
         **{name: variable for name, (variable, _) in secrets().items()},
         **dict.fromkeys(flags, "the command line"),
-        **{name: variable for name, variable in variables().items() if os.environ.get(variable) == flags.get(name, "")},
+        **{name: known for name in flags if (known := variable_of(name)) and os.environ.get(known) == flags[name]},
     }
     rows = {name: (shown(value), sources.get(name, "default")) for name, value in settings.items()}
     if as_json:
