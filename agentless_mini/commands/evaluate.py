@@ -150,8 +150,7 @@ async def _run(
                 until=evaluation.until,
             )
 
-        await _check(context(), progress)
-        _check_grading(evaluation)
+        await _check(context(), evaluation, progress)
         model, dataset = evaluation.submitter(chosen), evaluation.dataset
         name, tasks = evaluation.folder.name, []
         store.evals.begin(EvalStart(name, dataset.name, dataset.fingerprint, model, settings, versions(chosen)))
@@ -206,8 +205,8 @@ async def _attempt_all(
     await attempt_all(tasks, evaluation.config.eval.workers, attempting, ended)
 
 
-async def _check(context: EvalContext, watch: Watch) -> None:
-    """Refuse what no instance could be attempted with, before any is and before anything is forgotten."""
+async def _check(context: EvalContext, evaluation: Evaluation, watch: Watch) -> None:
+    """Refuse what no instance could be attempted or graded with, before any is and before anything is forgotten."""
     config, sandbox = context.config, context.config.sandbox
     if sandbox.test_command:
         harness_of_command(sandbox.test_command, ())
@@ -216,12 +215,8 @@ async def _check(context: EvalContext, watch: Watch) -> None:
         check_rounds(config, context.until, await context.sampler.card(), untested)
         if config.evolve.rounds > 1 and config.evolve.select is Selecting.RANDOM and not config.evolve.self_evolving:
             watch(Note(UNSELECTED))  # told once, which every instance would tell
-
-
-def _check_grading(evaluation: Evaluation) -> None:
-    """Refuse to grade what swebench does not grade. Raises `UsageError`."""
     strange = [one.id for one in evaluation.instances if not evaluation.dataset.solutions[one.id].gradable]
-    if strange and evaluation.config.eval.grade is not Grading.NONE and evaluation.until is not Until.LOCALIZE:
+    if strange and config.eval.grade is not Grading.NONE and context.until is not Until.LOCALIZE:
         raise UsageError(
             f"swebench does not grade {counted(len(strange), 'instance')} of the dataset, such as "
             f"{printable(strange[0])}: give --grade none, and the predictions to the dataset's own harness."
