@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import typer
+from typer import Argument, Option
 
 from agentless_mini import __version__
 from agentless_mini.commands.learn import learn
@@ -49,7 +50,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Repairs real repositories from an issue text, with models that you host yourself."""
@@ -59,15 +60,13 @@ def common(
 class IssueOptions(Panel):
     """What is to be repaired."""
 
-    repository: Annotated[str, typer.Argument(metavar="REPO", help="Path, git URL or owner/name on GitHub.")]
+    repository: Annotated[str, Argument(metavar="REPO", help="Path, git URL or owner/name on GitHub.")]
     issue: Annotated[
         str | None,
-        typer.Argument(
-            metavar="ISSUE", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
-        ),
+        Argument(metavar="ISSUE", help="File, - for stdin, GitHub issue URL or owner/name#12."),
     ] = None
-    text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
-    rev: Annotated[str | None, typer.Option(help="Repair this commit, not the working tree.")] = None
+    text: Annotated[str | None, Option(help="The issue itself, instead of ISSUE.")] = None
+    rev: Annotated[str | None, Option(help="Repair this commit, not the working tree.")] = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,7 @@ class SourceOptions(IssueOptions):
     """What is to be repaired."""
 
     files: Annotated[
-        list[str] | None,
-        typer.Option("--files", metavar="PATH", help="File to edit (repeatable), instead of localization."),
+        list[str] | None, Option("--files", metavar="PATH", help="File to edit (repeatable), instead of localization.")
     ] = None
 
 
@@ -84,15 +82,15 @@ class SourceOptions(IssueOptions):
 class OutputOptions(Panel):
     """Where the result goes."""
 
-    file: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")] = False
-    apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False
+    file: Annotated[Path | None, Option("--output", "-o", help="Write the result here, not to stdout.")] = None
+    as_json: Annotated[bool, Option("--json", help="Write one JSON document instead of the patch.")] = False
+    apply: Annotated[bool, Option("--apply", help="Apply the patch to the working tree as well.")] = False
     commit: Annotated[
         str | None,
-        typer.Option(metavar="BRANCH", help="Repair HEAD (or --rev), and commit the patch on this new branch as well."),
+        Option(metavar="BRANCH", help="Repair HEAD (or --rev), and commit the patch on this new branch as well."),
     ] = None
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Ask and run nothing: write what prompts, tokens and boxes it takes.")
+        bool, Option("--dry-run", help="Ask and run nothing: write what prompts, tokens and boxes it takes.")
     ] = False
     quiet: Quiet = False
     store: StoreFile = None
@@ -124,14 +122,12 @@ class ChoiceOptions(Panel):
 
     patches: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATCH", help="Patches, folders of them, or predictions of SWE-bench (.json, .jsonl)."),
+        Argument(metavar="PATCH", help="Patches, folders of them, or predictions of SWE-bench (.json, .jsonl)."),
     ] = None
     runs: Annotated[
-        str | None, typer.Option(metavar="K,L", help="The patches of these runs too, as amini show lists them.")
+        str | None, Option(metavar="K,L", help="The patches of these runs too, as amini show lists them.")
     ] = None
-    instance: Annotated[
-        str | None, typer.Option(metavar="ID", help="The instance of predictions that have several.")
-    ] = None
+    instance: Annotated[str | None, Option(metavar="ID", help="The instance of predictions that have several.")] = None
     offers = ("reproduce.samples", "reproduce.max_tokens", "reproduce.seed", "fresh")
 
 
@@ -159,29 +155,27 @@ class BenchmarkOptions(Panel):
     """Which instances are evaluated, and how far."""
 
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="SWE-bench of the hub: verified, lite, full or multilingual.")
+        str | None, Option(metavar="NAME", help="SWE-bench of the hub: verified, lite, full or multilingual.")
     ] = None
-    dataset: Annotated[Path | None, typer.Option(help="Instances in a file: parquet, json or jsonl.")] = None
-    instances: Annotated[str | None, typer.Option(metavar="A,B", help="Only these instances, by id.")] = None
-    limit: Annotated[int, typer.Option(help="Only the first N instances; 0 means all.", min=0, show_default=False)] = 0
-    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the I-th of N equal parts.")] = None
+    dataset: Annotated[Path | None, Option(help="Instances in a file: parquet, json or jsonl.")] = None
+    instances: Annotated[str | None, Option(metavar="A,B", help="Only these instances, by id.")] = None
+    limit: Annotated[int, Option(help="Only the first N instances; 0 means all.", min=0, show_default=False)] = 0
+    shard: Annotated[str | None, Option(metavar="I/N", help="Only the I-th of N equal parts.")] = None
     oracle_files: Annotated[
-        bool, typer.Option("--oracle-files", help="Give the model the files of the true fix; do not localize.")
+        bool, Option("--oracle-files", help="Give the model the files of the true fix; do not localize.")
     ] = False
     stages: Annotated[
-        str, typer.Option(metavar="STAGE", help="The last stage: localize, repair or tests.", show_default=False)
+        str, Option(metavar="STAGE", help="The last stage: localize, repair or tests.", show_default=False)
     ] = "tests"
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the evaluation; by default a named one.")
+        Path | None, Option("--out", metavar="DIR", help="Folder of the evaluation; by default a named one.")
     ] = None
     submission: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write what a SWE-bench submission asks for there.")
+        Path | None, Option(metavar="DIR", help="Write what a SWE-bench submission asks for there.")
     ] = None
     predictions: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="DIR|FILE", help="Choose among the predictions of systems (repeatable); no repair is sampled."
-        ),
+        Option(metavar="DIR|FILE", help="Choose among the predictions of systems (repeatable); no repair is sampled."),
     ] = None
     offers = ("eval.grade",)
 
@@ -190,9 +184,9 @@ class BenchmarkOptions(Panel):
 class FleetOptions(Panel):
     """What an evaluation runs on."""
 
-    cluster: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster whose nodes run tests and grade.")
-    ] = None
+    cluster: Annotated[str | None, Option(metavar="ADDRESS", help="Ray cluster whose nodes run tests and grade.")] = (
+        None
+    )
     quiet: Quiet = False
     offers = (
         "eval.workers",
@@ -234,16 +228,14 @@ def evaluate(
 class ReportOptions(Panel):
     """Which evaluations are reported, and in which form."""
 
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of evaluations, or their names.")]
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots that works offline.")] = (
-        None
-    )
-    instance: Annotated[str | None, typer.Option(metavar="ID", help="Write one instance in depth, as JSON.")] = None
-    price_prompt: Annotated[float | None, typer.Option(help="Price of a million prompt tokens.")] = None
-    price_cached: Annotated[float | None, typer.Option(help="Price of a million cached prompt tokens.")] = None
-    price_completion: Annotated[float | None, typer.Option(help="Price of a million completion tokens.")] = None
-    price_box_hour: Annotated[float | None, typer.Option(help="Price of an hour of a box.")] = None
+    runs: Annotated[list[str], Argument(metavar="RUN", help="Folders of evaluations, or their names.")]
+    as_json: Annotated[bool, Option("--json", help="Write JSON to stdout.")] = False
+    html: Annotated[Path | None, Option(metavar="FILE", help="Write one page with plots that works offline.")] = None
+    instance: Annotated[str | None, Option(metavar="ID", help="Write one instance in depth, as JSON.")] = None
+    price_prompt: Annotated[float | None, Option(help="Price of a million prompt tokens.")] = None
+    price_cached: Annotated[float | None, Option(help="Price of a million cached prompt tokens.")] = None
+    price_completion: Annotated[float | None, Option(help="Price of a million completion tokens.")] = None
+    price_box_hour: Annotated[float | None, Option(help="Price of an hour of a box.")] = None
 
 
 @amini.add("Report evaluations: what is resolved, curves, failures, cost.")
@@ -263,22 +255,19 @@ class ShowOptions(Panel):
     """Which run is shown, and how much of it."""
 
     run: Annotated[
-        int | None,
-        typer.Argument(metavar="RUN", help="Number of a run; without it, all are listed.", min=1, max=2**63 - 1),
+        int | None, Argument(metavar="RUN", help="Number of a run; without it, all are listed.", min=1, max=2**63 - 1)
     ] = None
     repository: Annotated[
-        str, typer.Option("--repository", "-r", metavar="REPO", help="The repository whose runs are shown.")
+        str, Option("--repository", "-r", metavar="REPO", help="The repository whose runs are shown.")
     ] = "."
-    every: Annotated[bool, typer.Option("--all", help="Show each sample, test and patch.")] = False
-    prompts: Annotated[bool, typer.Option("--prompts", help="Show the prompts as well.")] = False
-    completions: Annotated[bool, typer.Option("--completions", help="Show the model's answers as well.")] = False
-    patch: Annotated[
-        int | None, typer.Option(metavar="K", help="Write patch number K of the run, for git apply.", min=1)
-    ] = None
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the run as one page that works offline.")] = (
+    every: Annotated[bool, Option("--all", help="Show each sample, test and patch.")] = False
+    prompts: Annotated[bool, Option("--prompts", help="Show the prompts as well.")] = False
+    completions: Annotated[bool, Option("--completions", help="Show the model's answers as well.")] = False
+    patch: Annotated[int | None, Option(metavar="K", help="Write patch number K of the run, for git apply.", min=1)] = (
         None
     )
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
+    html: Annotated[Path | None, Option(metavar="FILE", help="Write the run as one page that works offline.")] = None
+    as_json: Annotated[bool, Option("--json", help="Write JSON.")] = False
     store: StoreFile = None
 
 
@@ -295,16 +284,14 @@ def show(options: ShowOptions) -> None:
 class ServeOptions(Panel):
     """Which model is served, and how."""
 
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Name on the hub, or a local path.")] = None
+    model: Annotated[str | None, Argument(metavar="MODEL", help="Name on the hub, or a local path.")] = None
     extra: Annotated[
-        list[str] | None, typer.Argument(metavar="-- FLAGS", help="More flags for vLLM, verbatim, after --.")
+        list[str] | None, Argument(metavar="-- FLAGS", help="More flags for vLLM, verbatim, after --.")
     ] = None
-    stop: Annotated[bool, typer.Option("--stop", help="Stop the running server.")] = False
-    status: Annotated[bool, typer.Option("--status", help="Print the running server's address.")] = False
-    adapter: Annotated[
-        list[Path] | None, typer.Option("--adapter", metavar="DIR", help="LoRA adapter (repeatable).")
-    ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of the address.")] = False
+    stop: Annotated[bool, Option("--stop", help="Stop the running server.")] = False
+    status: Annotated[bool, Option("--status", help="Print the running server's address.")] = False
+    adapter: Annotated[list[Path] | None, Option("--adapter", metavar="DIR", help="LoRA adapter (repeatable).")] = None
+    as_json: Annotated[bool, Option("--json", help="Write JSON instead of the address.")] = False
     config: ConfigFile = None
     offers = (
         Offer(("engine",), help="vllm or embedded (llama.cpp); by default what fits."),
@@ -361,12 +348,10 @@ def effective(
 class DemoOptions(Panel):
     """What is repaired by which model."""
 
-    keep: Annotated[
-        Path | None, typer.Option(help="Make the repository in this new folder, and keep it.", show_default=False)
-    ] = None
+    keep: Annotated[Path | None, Option(help="Make the repository in this new folder, and keep it.")] = None
     model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--model",
             "-m",
             metavar="MODEL",
@@ -393,7 +378,7 @@ def demo(options: DemoOptions) -> None:
 class TopicOptions(Panel):
     """What is read."""
 
-    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="Without one, the topics are listed.")] = None
+    topic: Annotated[str | None, Argument(metavar="TOPIC", help="Without one, the topics are listed.")] = None
 
 
 @amini.add("Print the manual, or one topic of it.", name="help")

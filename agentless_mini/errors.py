@@ -1,26 +1,5 @@
 """Every exception that amini raises on purpose, and the translation of foreign ones at an edge.
 
-    AminiError                    one sentence, with what to try next
-    |-- UsageError                what the user gave cannot be used (exit code 2)
-    |   |-- RepositoryError       no repository, no commit, no such revision, no permission
-    |   |   `-- Unreachable       the machine that a remote repository is on does not answer
-    |   |-- IssueError            the issue is empty, missing or cannot be fetched
-    |   |-- ContextTooSmall       no file fits the model's context window
-    |   `-- NothingToEdit         no file, or no line of those shown, can be repaired
-    |-- ModelError                the model server does not do its part (exit code 3)
-    |   |-- ServerUnreachable     nothing answers at the address
-    |   |-- ServerFailed          it answers, with errors, until the retries are used up
-    |   |-- ModelUnknown          it does not serve the model that was asked for
-    |   `-- ModelChanged          it is not the model that the recorded answers came from
-    |-- Untestable                no patch could pass the user's failing test (exit code 5)
-    `-- EnvironmentFailed         this machine does not do its part (exit code 4)
-        |-- BuildFailed           what a project's tests need cannot be installed
-        |-- ImageUnavailable      the image of an instance cannot be had
-        |-- GradingFailed         the official harness did not come to a verdict
-        |-- NodeLost              a machine of the cluster is gone
-        |-- StoreError            the store cannot be read or written: disk, permission, version
-        `-- StoreBusy             another run is using the store
-
 What a model answers is never an error: see `domain.Rejected`. Anything else that escapes is a bug (exit code 70).
 """
 

@@ -46,7 +46,6 @@ class Sampler(Protocol):
 
         Raises `ServerUnreachable`, `ServerFailed` or `ModelUnknown`.
         """
-        ...
 
     async def count_tokens(self, messages: tuple[Message, ...]) -> int:
         """Return how many tokens the messages fill, the chat template and the opening of the answer included.
@@ -54,7 +53,6 @@ class Sampler(Protocol):
         Never less than the truth: a server without a tokenizer is answered for by an upper estimate.
         Raises `ServerUnreachable` or `ServerFailed`.
         """
-        ...
 
     def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
         """Yield each wanted sample once, as soon as it is there, in any order.
@@ -63,7 +61,6 @@ class Sampler(Protocol):
         been yielded when the iterator ends. Closing it early stops what is in flight.
         Raises `ServerUnreachable` or `ServerFailed` once retries are used up; what was yielded before stays valid.
         """
-        ...
 
 
 class Scorer(Protocol):
@@ -77,7 +74,6 @@ class Scorer(Protocol):
         Raises `ServerUnreachable`, `ModelUnknown`, or `ServerFailed` once retries are used up, and where what the
         server says is no such number.
         """
-        ...
 
 
 class Sandbox(Protocol):
@@ -92,4 +88,3 @@ class Sandbox(Protocol):
         Raises `EnvironmentFailed` where the machine does not do its part: no daemon, no bubblewrap, a broken image, a
         tree or environment that the adapter does not have.
         """
-        ...

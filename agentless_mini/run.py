@@ -7,8 +7,8 @@ import asyncio
 import functools
 import json
 import platform
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,7 @@ async def recorded_run(
     Raises what `chain` raises.
     """
     run = store.runs.begin(start)
-    with _ended(store, run):
+    try:
         notes = await begun(run)
         boxes = opening if isinstance(opening, NoBoxes) else _recorded(opening, store, run, start)
         try:
@@ -73,13 +73,7 @@ async def recorded_run(
         prediction = replace(prediction, notes=(*notes, *prediction.notes))
         store.runs.put_prediction(run, prediction)
         store.runs.finish(run, RunStatus.DONE, exit_code(prediction))
-    return run, prediction
-
-
-@contextmanager
-def _ended(store: Store, run: RunId) -> Iterator[None]:
-    try:
-        yield
+        return run, prediction
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError | NodeLost)
         code = error.exit_code if isinstance(error, AminiError) else EXIT_INTERRUPTED if interrupted else EXIT_BUG
@@ -113,10 +107,7 @@ def _recorded(opening: Opening, store: Store, run: RunId, start: RunStart) -> Op
 
 
 def seeded(config: Config) -> Config:
-    """Return the settings as the chain's stages take them: each generation of answers has seeds of its own.
-
-    So a server draws others, and the record keeps them apart.
-    """
+    """Return the settings as stages take them: seeds of a generation's own let a server draw others, kept apart."""
     shift = SEEDS * (config.generation or 0)
     sections = {name: getattr(config, name) for name in ("localize", "repair", "evolve", "reproduce", "setup")}
     changed = {name: one.model_copy(update={"seed": (one.seed + shift) % 2**31}) for name, one in sections.items()}
@@ -242,9 +233,8 @@ async def open_boxes(
     """Open the boxes of a tree, unrecorded, until the stack is closed.
 
     `cache` is where environments are kept, `variables` are those of the process, `proposed` are commands of a model
-    that set the environment up. A project whose needs
-    cannot be installed has none; the vote is left then. Raises as `open_environment` where the sandbox that was asked
-    for does not work.
+    that set the environment up. A project whose needs cannot be installed has none; the vote is left then. Raises as
+    `open_environment` where the sandbox that was asked for does not work.
     """
     from agentless_mini.environment.opening import open_environment
     from agentless_mini.environment.work import EnvironmentRequest, Unavailable

@@ -230,9 +230,6 @@ class Batches:
         known = {case.id for case, _ in there}
         await self._add([case for case in wanted if case.id not in known])
         self._touched |= touched
-        if (told := self.regressions) and not told.run:
-            warning = f"WARNING: no regression test is left, so none tells what a patch breaks: {told.why}."
-            self._boxes.watch(Note(warning))
 
     async def _add(self, cases: Sequence[Case]) -> None:
         """Add those tests that say something without a patch, run together as the patches will meet them.

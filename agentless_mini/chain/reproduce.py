@@ -199,10 +199,11 @@ async def confirm(
     if isinstance(results, Refused):
         raise EnvironmentFailed(f"The tests cannot be put over the tree ({results.detail}): use --sandbox none.")
     boxes.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
-    notes = [note for case, result in zip(own, results, strict=False) if (note := _note(case, result))]
+    runner = boxes.harness.runner
+    notes = [note for case, result in zip(own, results, strict=False) if (note := _note(case, result, runner))]
     fails = {Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT}
     told = [(case, result) for case, result in zip(cases, results, strict=True) if result.outcome in fails]
-    hints = {case.id: symptom(result, case, boxes.issue, boxes.harness.runner) for case, result in told}
+    hints = {case.id: symptom(result, case, boxes.issue, runner) for case, result in told}
     kept = tuple(case for case, _ in told if case.id in ids or isinstance(hints[case.id], str))
     for case in (case for case, _ in told if case not in kept):
         why = getattr(hints[case.id], "detail", "")
@@ -214,12 +215,22 @@ async def confirm(
     return kept
 
 
-def _note(case: Case, result: CaseResult) -> str:
+def _form(runner: Runner) -> str:
+    """Return how a test is named that this runner runs."""
+    if runner in ROWS:
+        return f"PATH::NAME with the names that {runner} reports, such as {ROWS[runner].example}"
+    if runner.is_python:
+        way = "test_total" if runner is Runner.PYTEST else "CartTest::test_total"
+        return f"PATH::NAME, such as tests/test_cart.py::{way}"
+    return "PATH::NAME as the report of --test-cmd has it"
+
+
+def _note(case: Case, result: CaseResult, runner: Runner) -> str:
     """Return what the user should know of a test of theirs, "" for nothing."""
     name = printable(case.id)
     match result.outcome:
         case Outcome.NOT_COLLECTED:
-            raise UsageError(f"There is no test {name!r}: give --failing-test PATH::NAME as pytest writes it.")
+            raise UsageError(f"There is no test {name!r}: give --failing-test {_form(runner)}.")
         case Outcome.PASS:
             return f"Your test {name} passes already, so it cannot show a repair and was left out."
         case Outcome.SKIP:

@@ -1,4 +1,4 @@
-"""From the options of `amini eval` to an evaluation: which instances, in which folder, on which machines."""
+"""`amini eval`: which instances are evaluated, in which folder, on which machines, and what is submitted of it."""
 
 import asyncio
 import hashlib
@@ -6,29 +6,29 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentless_mini.commands.config import Machine
-from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate
-from agentless_mini.commands.submitting import submit
-from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.domain import Note, Proposal
+from agentless_mini.commands.config import STORE, Machine
+from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate, resolved
+from agentless_mini.commands.terminal import noted, people, require_stdout
+from agentless_mini.domain import Case, Note, Patch, Proposal, Rejected, Stage
 from agentless_mini.environment.machine import CERTIFICATES
-from agentless_mini.errors import UsageError, printable
+from agentless_mini.errors import UsageError, counted, printable
 from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
 from agentless_mini.evaluation.dataset import SPLITS, Dataset, Solution, dataset_of, read_dataset, selected
 from agentless_mini.evaluation.grading import Grader, GradingSettings, dataset_rows
 from agentless_mini.evaluation.ports import Testbeds
-from agentless_mini.evaluation.submission import slug
+from agentless_mini.evaluation.submission import SubmissionFacts, Submitted, slug, write_submission
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds
 from agentless_mini.ports import Watch
+from agentless_mini.record import AttemptRecord, Store
 from agentless_mini.repository.patches import read_predictions
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import EvaluationSettings, Grading, SandboxKind, Until
+from agentless_mini.settings.run import Grading, SandboxKind, Until
 
 if TYPE_CHECKING:
     from agentless_mini.cli import BenchmarkOptions, FleetOptions
@@ -43,7 +43,10 @@ def run_eval(benchmark: "BenchmarkOptions", fleet: "FleetOptions", config: Confi
         raise UsageError(f"{printable(str(benchmark.out))} is a file: name a folder with --out.")
     ids = tuple(name.strip() for name in (benchmark.instances or "").split(",") if name.strip())
     shard, until = _shard(benchmark.shard), _until(benchmark.stages, config.sandbox.kind)
-    pool = _pool(benchmark, until)
+    if benchmark.predictions and (benchmark.oracle_files or until is Until.LOCALIZE):
+        option = "--oracle-files" if benchmark.oracle_files else "--stages localize"
+        raise UsageError(f"{option} does not go with --predictions, for no file is looked for: leave it out.")
+    pool = read_predictions(benchmark.predictions) if benchmark.predictions else {}
     dataset = _dataset(benchmark, machine)
     if pool and not pool.keys() & dataset.solutions.keys():
         raise UsageError(f"No prediction is of an instance of {printable(dataset.name)}: check --predictions.")
@@ -65,15 +68,6 @@ def run_eval(benchmark: "BenchmarkOptions", fleet: "FleetOptions", config: Confi
         submit(evaluation, benchmark.split or Path(dataset.name).stem, benchmark.submission)
     sys.stdout.buffer.write(os.fsencode(evaluation.folder) + b"\n")
     return code
-
-
-def _pool(benchmark: "BenchmarkOptions", until: Until) -> dict[str, tuple[Proposal, ...]]:
-    if not benchmark.predictions:
-        return {}
-    if benchmark.oracle_files or until is Until.LOCALIZE:
-        option = "--oracle-files" if benchmark.oracle_files else "--stages localize"
-        raise UsageError(f"{option} does not go with --predictions, for no file is looked for: leave it out.")
-    return read_predictions(benchmark.predictions)
 
 
 def _dataset(benchmark: "BenchmarkOptions", machine: Machine) -> Dataset:
@@ -125,7 +119,7 @@ def docker_testbeds(machine: Machine) -> OpenTestbeds:
     """Return how the testbeds of this machine are opened."""
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
-        grader = await _grader(evaluation, model).prepared()
+        grader = await _grader(evaluation.folder / OFFICIAL, _grading(evaluation, model)).prepared()
         testbeds = open_testbeds(host_of(evaluation.config, machine), evaluation.dataset.solutions, grader)
         return Opened(await stack.enter_async_context(testbeds), grader)
 
@@ -137,13 +131,10 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
         cluster = await stack.enter_async_context(ray_cluster(address))
-        grader = await _grader(evaluation, model).prepared()
-        node = _NodeTestbeds(
-            host_of(evaluation.config, machine),
-            dict(evaluation.dataset.solutions),
-            _grading(evaluation.config.eval, model),
-            machine.state / OFFICIAL / evaluation.folder.name,
-        )
+        grading, solutions = _grading(evaluation, model), dict(evaluation.dataset.solutions)
+        grader = await _grader(evaluation.folder / OFFICIAL, grading).prepared()
+        logs = machine.state / OFFICIAL / evaluation.folder.name
+        node = _NodeTestbeds(host_of(evaluation.config, machine), solutions, grading, logs)
         workers = evaluation.config.eval.workers
         testbeds = ClusterTestbeds.over(cluster, node.open, workers, lambda said: watch(Note(said)))
         return Opened(await stack.enter_async_context(testbeds), grader)
@@ -151,10 +142,14 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
     return opened
 
 
-def _grader(evaluation: Evaluation, model: str) -> Grader:
-    folder = evaluation.folder / OFFICIAL
+def _grader(folder: Path, grading: GradingSettings) -> Grader:
     folder.mkdir(parents=True, exist_ok=True)
-    return Grader(folder, _grading(evaluation.config.eval, model))
+    return Grader(folder, grading)
+
+
+def _grading(evaluation: Evaluation, model: str) -> GradingSettings:
+    settings = evaluation.config.eval
+    return GradingSettings(model, settings.graders, settings.grade_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +163,9 @@ class _NodeTestbeds:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Testbeds]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        grader = await Grader(self.folder, self.grading).prepared()
+        grader = await _grader(self.folder, self.grading).prepared()
         async with open_testbeds(self.host, self.solutions, grader) as testbeds:
             yield testbeds
-
-
-def _grading(settings: EvaluationSettings, model: str) -> GradingSettings:
-    return GradingSettings(model, settings.graders, settings.grade_seconds)
 
 
 def host_of(config: Config, machine: Machine) -> HostSettings:
@@ -187,3 +177,74 @@ def host_of(config: Config, machine: Machine) -> HostSettings:
 def _is_of_packages(name: str) -> bool:
     """Tell whether a variable says where packages are found. All others may be secret, and nodes are sent these."""
     return name.startswith("PIP_") or name in _PLACES or name.lower().endswith("_proxy")
+
+
+# --- what a submission to SWE-bench needs, told from the record of an evaluation --------------------------------------
+
+
+def submit(evaluation: Evaluation, split: str, folder: Path) -> None:
+    """Write the submission to a split to `folder` and tell what it lacks.
+
+    Raises `GradingFailed` where it cannot be written.
+    """
+    config, dataset = evaluation.config, evaluation.dataset
+    with Store.open_readonly(evaluation.folder / STORE) as store:
+        start, graded = store.evals.start(), store.evals.grade_versions()
+        facts = SubmissionFacts(
+            model=start.model,
+            split={"full": "test"}.get(split, split),
+            attempts=evaluation.systems or config.evolve.size(config.repair.samples) * config.evolve.rounds,
+            repos={one.id: one.repo for one in dataset.instances},
+            versions={**json.loads(start.versions), **({"swebench": ", ".join(graded)} if graded else {})},
+            oracle_files=evaluation.oracle,
+        )
+        grader = Grader(evaluation.folder / OFFICIAL, GradingSettings(start.model))  # asked where logs are alone
+        parts = {
+            name: Submitted(
+                diff, resolved(evaluation, store, name, diff), grader.logs(dataset.solutions[name].row, diff)
+            )
+            for name, diff in store.evals.submitted().items()
+        }
+        told = ((one.instance, "".join(_trajectory(store, one))) for one in store.evals.attempts())
+        lacking = write_submission(folder, facts, parts, told)
+    note = noted(people())
+    for what, names in lacking.items():
+        if names:
+            note(f"{counted(len(names), 'instance')} of the submission without {what}.")
+
+
+def _trajectory(store: Store, attempt: AttemptRecord) -> Iterator[str]:
+    """Tell how the patch of an instance came about: files, samples, why the winner won, and the answer it came from."""
+    yield f"# {attempt.instance}\n"
+    if attempt.run is None:
+        yield f"\n{attempt.stage}: {attempt.failure}\n"
+        return
+    trace = store.runs.trace(attempt.run)
+    if trace.prediction is not None:
+        yield "\n## Files\n\n"
+        located = trace.prediction.localization
+        for paths, votes in zip(located.lists, located.votes, strict=True):
+            yield f"* {', '.join(paths)} ({counted(votes, 'vote')})\n"
+    yield "\n## Samples\n\n"
+    drawn = (sample for sample in trace.samples if sample.stage is not Stage.LOCALIZE)
+    yield from (f"* {sample.stage} {sample.index}: {_became(sample.outcome)}\n" for sample in drawn)
+    choice = trace.choice
+    if choice is None:
+        yield "\nNo sample became a valid patch.\n"
+        return
+    yield f"\n## Choice\n\n{choice.reason}\n\n```diff\n{choice.patch.diff.decode('utf-8', 'replace')}```\n"
+    winners = (store.get_sample(one.key, one.index) for one in trace.samples if one.outcome == choice.patch)
+    if answer := next(filter(None, winners), None):
+        yield f"\n## Its first answer\n\n{answer.reasoning}\n\n{answer.text}\n"
+
+
+def _became(outcome: object) -> str:
+    match outcome:
+        case Patch(normal=normal):
+            return f"patch {normal[:12]}"
+        case Case(id=name):
+            return f"test {name}"
+        case Rejected(reason=reason, detail=detail):
+            return f"{reason}: {detail}"
+        case _:
+            return "not read"

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -18,13 +19,13 @@ from typing import Any
 import platformdirs
 from pydantic import BaseModel
 
-from agentless_mini.commands.options import option_of, variables
+from agentless_mini.commands.options import option_of, variable_of
 from agentless_mini.commands.terminal import without_passwords
 from agentless_mini.domain import GivenTests, Level, Snapshot
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.settings import Config, load_config
 from agentless_mini.settings.model import EndpointSettings, ScorerSettings
-from agentless_mini.settings.run import SandboxKind, Until
+from agentless_mini.settings.run import SandboxKind, SandboxSettings, Until
 
 APP = "amini"
 STORE = "store.sqlite"
@@ -80,10 +81,10 @@ def require_together(config: Config, flags: Mapping[str, Any]) -> None:
     from agentless_mini.chain.session import NoBoxes
 
     check_rounds(config, Until.TESTS, None, NoBoxes("") if config.sandbox.kind is SandboxKind.NONE else None)
-    if config.sandbox.test_command:
+    if config.sandbox.test_command or config.sandbox.test_report:
         from agentless_mini.testing.plans import harness_of_command
 
-        harness_of_command(config.sandbox.test_command, ())
+        harness_of_command(config.sandbox.test_command, (), config.sandbox.test_report)
     if config.evolve.scored and config.scorer.base_url is None:
         raise UsageError("--select reward-model needs a server that scores: set base_url in [scorer] of the settings.")
     of_rounds = [name for name in flags if name in {"evolve.parents", "evolve.per_round", "evolve.select"}]
@@ -103,6 +104,26 @@ def require_tests(required: Level, given: GivenTests, config: Config) -> None:
             f"{asked} needs tests, and --sandbox none runs none: leave out --sandbox none, or let the vote choose with "
             "--require any."
         )
+
+
+def require_program(settings: SandboxSettings, snapshot: Snapshot) -> None:
+    """Refuse a --test-cmd whose program nothing brings: it is not here, and no file of the tree is it or names it.
+
+    Docker, an image and a setup may have any, and so may a shell. Raises `UsageError`.
+    """
+    from agentless_mini.testing.plans import TESTS, harness_of_command
+
+    if not settings.test_command or settings.image or settings.setup or settings.kind is SandboxKind.DOCKER:
+        return
+    words = harness_of_command(settings.test_command, (), settings.test_report).command
+    program = next((word for word in words if word != "env" and "=" not in word), "")
+    name = PurePosixPath(program).name
+    if program.startswith("-") or TESTS in program or re.match(r"python|py\.?test$", name) or shutil.which(program):
+        return
+    named = name.encode(errors="surrogateescape")
+    if not any(named in file.data or PurePosixPath(file.path) == PurePosixPath(program) for file in snapshot.files):
+        told = f"There is no program {printable(program)!r} for --test-cmd, neither here nor in the tree"
+        raise UsageError(f"{told}: correct it, or give a --setup that installs it.")
 
 
 def file_in_use(path: Path | None) -> Path | None:
@@ -163,19 +184,14 @@ def tree_path(said: str, names: Collection[str], top: Path, here: Path) -> str:
     return near
 
 
-def tree_test(said: str, names: Collection[str], top: Path, here: Path) -> str:
-    """Return a test, PATH or PATH::NAME, with the path as `tree_path` has it."""
-    file, mark, name = said.partition("::")
-    return f"{tree_path(file, names, top, here)}{mark}{name}"
-
-
 def given_here(given: GivenTests, snapshot: Snapshot, top: Path, here: Path) -> GivenTests:
     """Return the user's tests as the tree has them. A command runs in the folder where it was said."""
     names = {file.path for file in snapshot.files}
     folder = _below(top, here)
     inside = folder not in {"", "."} and any(name.startswith(f"{folder}/") for name in names)
     change = f"cd {shlex.quote(folder)}; " if inside else ""
-    tests = tuple(tree_test(said, names, top, here) for said in given.tests)
+    said = (test.partition("::") for test in given.tests)
+    tests = tuple(f"{tree_path(file, names, top, here)}{mark}{name}" for file, mark, name in said)
     return replace(given, tests=tests, commands=tuple(line.strip() and change + line for line in given.commands))
 
 
@@ -193,7 +209,7 @@ def show_settings(path: Path | None, flags: Mapping[str, Any], as_json: bool) ->
         **{name: str(file) for name in settings if is_named(said, name.split("."))},
         **{name: variable for name, (variable, _) in secrets().items()},
         **dict.fromkeys(flags, "the command line"),
-        **{name: variable for name, variable in variables().items() if os.environ.get(variable) == flags.get(name, "")},
+        **{name: known for name in flags if (known := variable_of(name)) and os.environ.get(known) == flags[name]},
     }
     rows = {name: (shown(value), sources.get(name, "default")) for name, value in settings.items()}
     if as_json:

@@ -62,10 +62,9 @@ def demo(config: Config, model: str | None, keep: Path | None, machine: Machine)
         tell(before, "before the repair", console)
         repository = open_repository(str(folder), None, machine.cache)
         task = Task(issue, repository, chosen, given=GivenTests(tests=(FAILING,)))
+        output, tree = OutputOptions(apply=True), repository.snapshot()
         with Store.open(Path(scratch) / "store.sqlite") as store:
-            code = repair(
-                task, repository.snapshot(), store, OutputOptions(apply=True), machine, notes=notes, kept=False
-            )
+            code = repair(task, tree, store, output, machine, notes=notes, kept=False)
         tell(run_tests(folder, chosen.sandbox, machine, people(quiet=True), notes), "after the repair", console)
     return code
 
@@ -114,18 +113,15 @@ def run_tests(
 ) -> tuple[CaseResult, ...]:
     """Run the sample's tests on the folder as it is, in a box. Raises `EnvironmentFailed` where there is none."""
     repository = open_repository(str(folder), None, machine.cache)
+    tree, cache, variables = repository.snapshot(), machine.cache, machine.environment
 
     async def run(watch: Watch) -> tuple[CaseResult, ...]:
         async with AsyncExitStack() as stack:
-            boxes = await open_boxes(
-                settings, repository, repository.snapshot(), machine.cache, machine.environment, stack, watch
-            )
+            boxes = await open_boxes(settings, repository, tree, cache, variables, stack, watch)
             if isinstance(boxes, NoBoxes):
-                raise EnvironmentFailed(
-                    f"The demo chooses by the sample's failing test, so it needs a sandbox. {boxes.reason}"
-                )
-            ran = await run_files(boxes, (TESTS,), TESTS_TIMEOUT, boxes.limits.seconds)
-            return ran.results
+                needed = "The demo chooses by the sample's failing test, so it needs a sandbox."
+                raise EnvironmentFailed(f"{needed} {boxes.reason}")
+            return (await run_files(boxes, (TESTS,), TESTS_TIMEOUT, boxes.limits.seconds)).results
 
     with LiveProgress(console, notes=notes) as progress:
         return asyncio.run(run(progress))

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import urllib.error
@@ -33,6 +32,7 @@ from agentless_mini.model.embedded.llama import load_library
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.model.process import Server, find_server
 from agentless_mini.model.vllm import find_gpus, has_vllm
+from agentless_mini.report.console import flowed
 from agentless_mini.repository.gitcommand import GitCommand, require_recent_git
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
 from agentless_mini.sandbox.daemon import connect, find_image, require_pullable, translated
@@ -81,19 +81,7 @@ Look = Callable[[], str]
 
 def run_doctor(config: Config, machine: Machine, as_json: bool) -> int:
     """Write what is found to stdout, and return 0 where a repair with tests can run here, else 4."""
-    found = look_at_all(looks(config, machine), LIMIT)
-    found["repair"] = conclusion(found, config)
-    if as_json:
-        findings = [{"name": name, **asdict(finding)} for name, finding in found.items()]
-        sys.stdout.write(json.dumps({"schema": 1, "findings": findings}, indent=2) + "\n")
-    else:
-        _write(found)
-    return 0 if found["repair"].ok else EnvironmentFailed.exit_code
-
-
-def looks(config: Config, machine: Machine) -> dict[str, Look]:
-    """Return every look by what it is after, in the order in which they are told."""
-    return {
+    looks: dict[str, Look] = {
         "git": _git,
         "docker": lambda: _docker(config),
         "bubblewrap": lambda: _bubblewrap(config),
@@ -107,6 +95,19 @@ def looks(config: Config, machine: Machine) -> dict[str, Look]:
         "cache": lambda: _disk(machine.cache),
         "records": lambda: _disk(machine.state),
     }
+    found = look_at_all(looks, LIMIT)
+    found["repair"] = conclusion(found, config)
+    if as_json:
+        findings = [{"name": name, **asdict(finding)} for name, finding in found.items()]
+        sys.stdout.write(json.dumps({"schema": 1, "findings": findings}, indent=2) + "\n")
+        return 0 if found["repair"].ok else EnvironmentFailed.exit_code
+    console = results()
+    for name, finding in found.items():
+        head = f"{name:{_NAMES}}{'ok' if finding.ok else 'missing':{_WORDS}}"
+        told = Text(flowed(head + " ".join(finding.said.split()), console, len(head)))
+        told.stylize("green" if finding.ok else "yellow", _NAMES, len(head))
+        console.print(told)
+    return 0 if found["repair"].ok else EnvironmentFailed.exit_code
 
 
 def look_at_all(wanted: Mapping[str, Look], seconds: float) -> dict[str, Finding]:
@@ -132,33 +133,29 @@ def look_at_all(wanted: Mapping[str, Look], seconds: float) -> dict[str, Finding
 
 def conclusion(found: Mapping[str, Finding], config: Config) -> Finding:
     """Say whether a repair with tests can run here, by what was found and the settings."""
-    kind = config.sandbox.kind
-    boxes: dict[SandboxKind, tuple[str, ...]] = {
-        SandboxKind.AUTO: ("docker", "bubblewrap", "landlock"),
-        SandboxKind.LOCAL: ("bubblewrap",),
-        SandboxKind.UNSAFE: ("git",),  # nothing more
-        SandboxKind.NONE: (),
+    here = {name for name, finding in found.items() if finding.ok}
+    boxes: dict[SandboxKind, set[str]] = {
+        SandboxKind.AUTO: {"docker", "bubblewrap", "landlock"},
+        SandboxKind.LOCAL: {"bubblewrap"},
+        SandboxKind.UNSAFE: {"git"},  # nothing more
+        SandboxKind.NONE: set(),
     }
-    lacking = {
-        "git": found["git"].ok,
-        "a sandbox for the tests": any(found[name].ok for name in boxes.get(kind, (str(kind),))),
-        "a model that answers": _is_answered(found, config),
-        "room on the disk": found["cache"].ok and found["records"].ok,
+    if config.endpoint.base_url:
+        answers = "endpoint" in here
+    elif config.engine is Engine.AUTO:
+        answers = bool({"endpoint", "embedded"} & here) or {"gpu", "vllm"} <= here
+    else:
+        answers = config.engine.value in here
+    needed = {
+        "git": "git" in here,
+        "a sandbox for the tests": bool(boxes.get(config.sandbox.kind, {config.sandbox.kind.value}) & here),
+        "a model that answers": answers,
+        "room on the disk": {"cache", "records"} <= here,
     }
-    missing = [what for what, is_there in lacking.items() if not is_there]
+    missing = [what for what, is_there in needed.items() if not is_there]
     if missing:
         return Finding(ok=False, said=f"A repair with tests cannot run here; it lacks {' and '.join(missing)}.")
     return Finding(ok=True, said="A repair with tests can run here.")
-
-
-def _is_answered(found: Mapping[str, Finding], config: Config) -> bool:
-    """Tell whether a model is there, in the order in which a run chooses one."""
-    if config.endpoint.base_url:
-        return found["endpoint"].ok
-    if config.engine is Engine.VLLM:
-        return found["vllm"].ok
-    own = config.engine is Engine.AUTO and (found["endpoint"].ok or (found["gpu"].ok and found["vllm"].ok))
-    return own or found["embedded"].ok
 
 
 def _git() -> str:
@@ -262,17 +259,3 @@ def _disk(folder: Path) -> str:
     if free < ROOM:
         raise EnvironmentFailed(f"{said}: make room, {ROOM // 1024**3} GiB at least.")
     return f"{said}."
-
-
-def _write(found: Mapping[str, Finding]) -> None:
-    """Write a line for each finding; on a terminal it is broken between words to fit."""
-    console = results()
-    indent = " " * (_NAMES + _WORDS)
-    for name, finding in found.items():
-        word = "ok" if finding.ok else "missing"
-        lines = [" ".join(finding.said.split())]
-        if console.is_terminal:
-            room = max(20, console.width - len(indent))
-            lines = textwrap.wrap(finding.said, room, break_long_words=False, break_on_hyphens=False)
-        head = Text(f"{name:{_NAMES}}") + Text(f"{word:{_WORDS}}", style="green" if finding.ok else "yellow")
-        console.print(head + Text(f"\n{indent}".join(lines)))

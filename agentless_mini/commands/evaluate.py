@@ -124,7 +124,7 @@ async def _run(
     progress: EvaluationProgress,
     console: Console,
 ) -> None:
-    config, solutions = evaluation.config, evaluation.dataset.solutions
+    config = evaluation.config
     async with AsyncExitStack() as stack:
         models = Models(config, machine, store, stack, progress)
         chosen = await models.choose(optional=bool(evaluation.pool))
@@ -150,26 +150,24 @@ async def _run(
                 until=evaluation.until,
             )
 
-        await _check(context(), progress)
-        _check_grading(evaluation)
-        _begin(evaluation, chosen, settings, store)
+        await _check(context(), evaluation, progress)
+        model, dataset = evaluation.submitter(chosen), evaluation.dataset
+        name, tasks = evaluation.folder.name, []
+        store.evals.begin(EvalStart(name, dataset.name, dataset.fingerprint, model, settings, versions(chosen)))
+        for one in evaluation.instances:
+            known = dataset.solutions[one.id]
+            instance = InstanceRecord(one.id, one.repo, known.difficulty, one.created, known.files, one.image)
+            store.evals.put_instance(instance)
+            files = known.files if evaluation.oracle else None
+            tasks.append(Assignment(one, row_digest(known.row), files, evaluation.pool.get(one.id, ())))
         tested = evaluation.until is Until.TESTS and config.sandbox.kind is not SandboxKind.NONE
         ways = "tests run in containers of their images" if tested else UNTESTED
         asked = amount(config, chosen, ways, pool=evaluation.systems)
         asked = "files alone" if evaluation.until is Until.LOCALIZE else asked
-        line = f"evaluation {evaluation.folder.name}: {await answerer(chosen, config, store)}; "
+        line = f"evaluation {name}: {await answerer(chosen, config, store)}; "
         line += f"{counted(len(evaluation.instances), 'instance')}, {asked}; recorded in {evaluation.folder}"
         console.print(Text(printable(line), style="bold"))
-        opened = await open_testbeds(evaluation, evaluation.submitter(chosen), stack, progress)
-        tasks = [
-            Assignment(
-                one,
-                row_digest(solutions[one.id].row),
-                solutions[one.id].files if evaluation.oracle else None,
-                evaluation.pool.get(one.id, ()),
-            )
-            for one in evaluation.instances
-        ]
+        opened = await open_testbeds(evaluation, model, stack, progress)
         for again in range(2):
             try:
                 await _attempt_all(tasks, evaluation, context(), opened.testbeds, progress)
@@ -195,8 +193,11 @@ async def _attempt_all(
 
     def ended(record: AttemptRecord) -> None:
         nonlocal written
-        context.store.evals.put_attempt(record)
-        progress.ended(record, _resolved(evaluation, context.store, record))
+        evals, name = context.store.evals, record.instance
+        evals.put_attempt(record)
+        ungraded = record.state is AttemptState.INFRASTRUCTURE or evaluation.until is Until.LOCALIZE
+        diff = evals.submitted(name).get(name, b"")
+        progress.ended(record, None if ungraded else resolved(evaluation, context.store, name, diff))
         if time.monotonic() - written > WRITE_EVERY:
             _write_predictions(evaluation, context.store)
             written = time.monotonic()
@@ -204,8 +205,8 @@ async def _attempt_all(
     await attempt_all(tasks, evaluation.config.eval.workers, attempting, ended)
 
 
-async def _check(context: EvalContext, watch: Watch) -> None:
-    """Refuse what no instance could be attempted with, before any is and before anything is forgotten."""
+async def _check(context: EvalContext, evaluation: Evaluation, watch: Watch) -> None:
+    """Refuse what no instance could be attempted or graded with, before any is and before anything is forgotten."""
     config, sandbox = context.config, context.config.sandbox
     if sandbox.test_command:
         harness_of_command(sandbox.test_command, ())
@@ -214,12 +215,8 @@ async def _check(context: EvalContext, watch: Watch) -> None:
         check_rounds(config, context.until, await context.sampler.card(), untested)
         if config.evolve.rounds > 1 and config.evolve.select is Selecting.RANDOM and not config.evolve.self_evolving:
             watch(Note(UNSELECTED))  # told once, which every instance would tell
-
-
-def _check_grading(evaluation: Evaluation) -> None:
-    """Refuse to grade what swebench does not grade. Raises `UsageError`."""
     strange = [one.id for one in evaluation.instances if not evaluation.dataset.solutions[one.id].gradable]
-    if strange and evaluation.config.eval.grade is not Grading.NONE and evaluation.until is not Until.LOCALIZE:
+    if strange and config.eval.grade is not Grading.NONE and context.until is not Until.LOCALIZE:
         raise UsageError(
             f"swebench does not grade {counted(len(strange), 'instance')} of the dataset, such as "
             f"{printable(strange[0])}: give --grade none, and the predictions to the dataset's own harness."
@@ -256,35 +253,13 @@ def _settings(evaluation: Evaluation, judge: RewardModel | None) -> str:
     return json.dumps(said, sort_keys=True)
 
 
-def _begin(evaluation: Evaluation, chosen: ChosenModel, settings: str, store: Store) -> None:
-    dataset = evaluation.dataset
-    start = EvalStart(
-        name=evaluation.folder.name,
-        dataset=dataset.name,
-        fingerprint=dataset.fingerprint,
-        model=evaluation.submitter(chosen),
-        settings=settings,
-        versions=versions(chosen),
-    )
-    store.evals.begin(start)
-    for one in evaluation.instances:
-        answer = dataset.solutions[one.id]
-        store.evals.put_instance(
-            InstanceRecord(one.id, one.repo, answer.difficulty, one.created, answer.files, one.image)
-        )
-
-
 # --- the results -----------------------------------------------------------------------------------------------------
 
 
-def _resolved(evaluation: Evaluation, store: Store, record: AttemptRecord) -> bool | None:
-    """Return whether the chosen patch is right, None where that is not known."""
-    if record.state is AttemptState.INFRASTRUCTURE or evaluation.until is Until.LOCALIZE:
-        return None
-    diff = store.evals.submitted(record.instance).get(record.instance, b"")
-    row = row_digest(evaluation.dataset.solutions[record.instance].row)
-    grade = store.evals.get_grade(grade_key(row, diff))
-    return grade.resolved if grade else (None if diff else False)
+def resolved(evaluation: Evaluation, store: Store, instance: str, diff: bytes) -> bool | None:
+    """Return whether a patch of an instance is right, None where that is not known."""
+    grade = store.evals.get_grade(grade_key(row_digest(evaluation.dataset.solutions[instance].row), diff))
+    return grade.resolved if grade else None if diff else False
 
 
 def _write_predictions(evaluation: Evaluation, store: Store) -> None:

@@ -54,15 +54,12 @@ class Progress(Protocol):
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
-        ...
 
     def tokens(self, new: int, stage: Stage) -> None:
         """Count tokens that have just been generated for a stage."""
-        ...
 
     def phase(self, what: str, seconds: float) -> None:
         """Show what a model server that is being started does, `seconds` after its start."""
-        ...
 
 
 class Models:
@@ -72,11 +69,8 @@ class Models:
         self, config: Config, machine: Machine, store: Store, stack: AsyncExitStack, progress: Progress
     ) -> None:
         """Choose by these settings, on this machine; `store` recalls, and `progress` is told."""
-        self._config = config
-        self._machine = machine
-        self._store = store
-        self._stack = stack
-        self._progress = progress
+        self._config, self._machine, self._store = config, machine, store
+        self._stack, self._progress = stack, progress
 
     def _tell(self, said: str) -> None:
         self._progress(Note(said))
@@ -194,8 +188,7 @@ class Models:
         self._tell(f"Starting {plan.engine} for {plan.model}; its log is {log}.")
         server = await self._stack.enter_async_context(running(plan, log, Limits(), self._progress.phase))
         found = {"base_url": server.base_url, "model": plan.model, "decoding": decoding}
-        settings = self._config.endpoint.model_copy(update=found)
-        return await self._asking(settings)
+        return await self._asking(self._config.endpoint.model_copy(update=found))
 
     async def _asking(self, endpoint: EndpointSettings) -> OpenAISampler:
         """Return the sampler of an endpoint: what it waits for is told while it waits."""
@@ -250,7 +243,7 @@ class Models:
         address = settings.base_url
         # The same address may serve a model that repairs.
         name = settings.model or await self._served((await start()).served(), f"scorer {address}", address, "scores")
-        model = settings.reward_model(name)
+        model = RewardModel(name, settings.route, settings.label)
         from agentless_mini.chain.evolve import scoring_of
 
         return scoring_of(RecordedScorer(start, self._store), model, prompts), model

@@ -161,17 +161,13 @@ def given_settings(offers: dict[str, Offer], given: dict[str, Any]) -> Flags:
 
 def option_of(setting: str) -> str:
     """Return what people type for a setting, with the variable if there is one; "" where no option stands for it."""
-    offer = _OFFERED.get(setting)
-    if offer is None:
-        return ""
-    variable = offer.flag.variable
-    return " / ".join(offer.typed) + (f" (or {variable})" if variable else "")
+    offer, variable = _OFFERED.get(setting), variable_of(setting)
+    return " / ".join(offer.typed) + (f" (or {variable})" if variable else "") if offer else ""
 
 
-def variables() -> dict[str, str]:
-    """Return the variables of the environment that options can come from, by the names of their settings."""
-    found = {setting: offer.flag.variable for setting, offer in _OFFERED.items()}
-    return {setting: variable for setting, variable in found.items() if variable}
+def variable_of(setting: str) -> str | None:
+    """Return the variable of the environment that the option of a setting can come from."""
+    return _OFFERED[setting].flag.variable if setting in _OFFERED else None
 
 
 class DocumentedCommand(TyperCommand):

@@ -25,6 +25,7 @@ from agentless_mini.commands.config import (
     given_here,
     is_there,
     read_config,
+    require_program,
     require_tests,
     require_together,
     store_of,
@@ -58,7 +59,7 @@ from agentless_mini.domain import (
     Snapshot,
 )
 from agentless_mini.errors import Untestable, UsageError, printable
-from agentless_mini.ports import PatchCheck, Sampler, Watch
+from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, RunId, RunStart, Store, recorded_derive, traced_scoring
 from agentless_mini.report.console import ProgressLines, flowed
 from agentless_mini.report.progress import LiveProgress
@@ -129,11 +130,7 @@ def run_repair(
     words = {"--files": files, "PATCH": patches, "--failing-test": given.tests, "--failing-cmd": given.commands}
     _require_words(source, words, "choose" if among else "repair")
     require_place(output.file)
-    rev = source.rev
-    if output.apply:
-        _require_working_tree(source.repository, rev)
-    if output.commit is not None:
-        rev = _at_a_commit(source.repository, rev, output)
+    rev = _commit_of(source, output)
     issue = _issue(source)
     if among and not patches and among.runs is None:
         raise UsageError("No patch is given after ISSUE: name files or folders of patches, or runs with --runs.")
@@ -146,21 +143,23 @@ def run_repair(
         from agentless_mini.repository.branches import plan_branch
 
         branch = plan_branch(source.repository, output.commit, rev or "HEAD")
-    task = Task(issue, repository, config, tuple(files), given, branch)
     waiting = noted(people(quiet=output.quiet))
     with Store.open(output.store or store_of(source.repository), waiting) as opened:
+        pool: tuple[Proposal, ...] = ()
         if among:
             from agentless_mini.repository.patches import of_runs, read_proposals
 
             of_others = of_runs(opened, among.runs) if among.runs is not None else ()
-            task = replace(task, pool=(*read_proposals(patches, among.instance), *of_others))
-        require_tests(task.required, task.given, task.config)
+            pool = (*read_proposals(patches, among.instance), *of_others)
+        task = Task(issue, repository, config, tuple(files), given, branch, pool)
+        require_tests(task.required, given, config)
         began = time.monotonic()
         snapshot = replace(repository.snapshot(), history=repository.history())
+        require_program(config.sandbox, snapshot)
         if local:
             top, names = top_of(Path(source.repository)), {file.path for file in snapshot.files}
-            files = tuple(tree_path(said, names, top, here) for said in task.files)
-            task = replace(task, files=files, given=given_here(given, snapshot, top, here))
+            there = tuple(tree_path(said, names, top, here) for said in files)
+            task = replace(task, files=there, given=given_here(given, snapshot, top, here))
         if output.dry_run:
             from agentless_mini.commands.show import show_plan
 
@@ -184,23 +183,28 @@ def _require_words(source: "IssueOptions", words: dict[str, Sequence[str]], comm
         raise UsageError(f"{first} is no repository, and REPO comes before ISSUE: {told}.")
 
 
-def _require_working_tree(where: str, rev: str | None) -> None:
-    """Refuse to apply a patch where there is no working tree for it. What is no repository is refused later."""
-    if rev:
-        message = "A patch for another commit cannot be applied to the working tree: leave out --apply or --rev."
-        raise UsageError(message)
-    if not is_there(where):
-        raise UsageError("--apply changes a working tree, and REPO is no folder: leave it out, or name a local clone.")
-    answer = GitCommand(where).ask("rev-parse", "--is-inside-work-tree")
-    if answer.out.strip() == b"false":
-        raise UsageError(f"{printable(where)} has no working tree for --apply: leave it out, or name one that has.")
+def _commit_of(source: "IssueOptions", output: "OutputOptions") -> str | None:
+    """Return the commit that is repaired instead of the working tree, None where it is that.
 
-
-def _at_a_commit(where: str, rev: str | None, output: "OutputOptions") -> str:
-    """Return the commit that is repaired and tested instead of the working tree: a branch starts at a commit."""
+    Refuses --apply and --commit where there is no place for the patch. What is no repository is refused later.
+    """
+    where, rev, local = source.repository, source.rev, is_there(source.repository)
+    if output.apply:
+        if rev:
+            raise UsageError(
+                "A patch for another commit cannot be applied to the working tree: leave out --apply or --rev."
+            )
+        if not local:
+            raise UsageError(
+                "--apply changes a working tree, and REPO is no folder: leave it out, or name a local clone."
+            )
+        if GitCommand(where).ask("rev-parse", "--is-inside-work-tree").out.strip() == b"false":
+            raise UsageError(f"{printable(where)} has no working tree for --apply: leave it out, or name one that has.")
+    if output.commit is None:
+        return rev
     if output.apply:
         raise UsageError("A patch of a commit cannot be applied to the working tree: leave out --apply or --commit.")
-    if not is_there(where):
+    if not local:
         raise UsageError("--commit makes a branch, and REPO is no folder: leave it out, or name a local clone.")
     from agentless_mini.repository.branches import has_changes
 
@@ -220,9 +224,9 @@ def _opened(where: str, rev: str | None, output: "OutputOptions") -> Repository:
 
 
 def _issue(source: "IssueOptions") -> Issue:
+    if source.text is not None and source.issue is not None:
+        raise UsageError("The issue is given twice: leave out either ISSUE or --text.")
     if source.text is not None:
-        if source.issue is not None:
-            raise UsageError("The issue is given twice: leave out either ISSUE or --text.")
         return literal_issue(source.text, "--text")
     if source.issue is None:
         raise UsageError("No issue is given after REPO: name a file, - for stdin, owner/name#12, or use --text.")
@@ -264,7 +268,12 @@ def repair(
     if not output.quiet:
         console.print(summary(store.runs.trace(run), time.monotonic() - began, hint=kept))
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
-    _emit(patch, output, store, run)
+    result = patch or b""
+    if output.as_json:
+        from agentless_mini.report.document import run_document
+
+        result = (json.dumps(run_document(store.runs.trace(run)), ensure_ascii=True, indent=2) + "\n").encode()
+    write_result(result, output.file)
     if output.file is not None:
         what = "document" if output.as_json else "patch" if patch is not None else "empty result"
         console.print(f"The {what} is in {printable(str(output.file))}.")
@@ -311,15 +320,17 @@ async def _run(
             complaint = task.repository.refuses(patch.diff)
             return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
-        pool, told = await _pooled(task.pool, snapshot, check, progress) if task.pool else ((), ())
-        notes = (*task.repository.notes, *told)
+        pool, notes = tuple[Candidate, ...](), task.repository.notes
+        if task.pool:
+            from agentless_mini.repository.patches import notes_on, read_pool, record_pool
+
+            pool = await read_pool(task.pool, snapshot, check, progress)
+            notes = (*notes, *notes_on(task.pool, pool))
         if pool and not chosen.writes and isinstance(opening, Opening):
             notes = (*notes, "No model writes tests: your own and those of the repository choose.")
 
         async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
             if pool:
-                from agentless_mini.repository.patches import record_pool
-
                 record_pool(store, run, task.pool, pool)
             sampler = RecordedSampler(ready, store, identity(chosen, config), run)
             scorer = traced_scoring(scoring, store, run) if scoring else None
@@ -355,16 +366,6 @@ async def _run(
         return run, prediction, _shown(task, prediction)
 
 
-async def _pooled(
-    said: tuple[Proposal, ...], snapshot: Snapshot, check: PatchCheck, watch: Watch
-) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
-    """Return what became of the patches to choose among, and notes on them."""
-    from agentless_mini.repository.patches import notes_on, read_pool
-
-    pool = await read_pool(said, snapshot, check, watch)
-    return pool, notes_on(said, pool)
-
-
 def _shown(task: Task, prediction: Prediction) -> Trust | None:
     if (choice := prediction.choice) is None:
         return None
@@ -376,13 +377,3 @@ def _exit_code(task: Task, shown: Trust | None) -> int:
     if shown is None:
         return EXIT_NO_PATCH
     return EXIT_FOUND if shown.suffices(task.required) else EXIT_UNTRUSTED
-
-
-def _emit(patch: bytes | None, output: "OutputOptions", store: Store, run: RunId) -> None:
-    """Write the result: the patch in its own bytes, or the document. Without a patch stdout stays empty."""
-    data = patch or b""
-    if output.as_json:
-        from agentless_mini.report.document import run_document
-
-        data = (json.dumps(run_document(store.runs.trace(run)), ensure_ascii=True, indent=2) + "\n").encode()
-    write_result(data, output.file)

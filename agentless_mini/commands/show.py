@@ -45,8 +45,6 @@ _DOCS = files("agentless_mini") / "docs"
 ASSUMED = 32_768
 """The window, in tokens, of a model of which nothing is known."""
 
-Answers = list[tuple[SampleRecord, Completion]]
-
 
 def run_show(options: "ShowOptions", path: Path) -> None:
     """List the runs of a store on stdout, or show one. Raises `AminiError`."""
@@ -57,14 +55,10 @@ def run_show(options: "ShowOptions", path: Path) -> None:
         raise UsageError("The number of a run is missing: `amini show` lists them.")
     if options.html is None:
         require_stdout()
-    if options.run is None:
-        _list(options, path)
+    if options.run is not None:
+        with Store.open_readonly(path) as store:
+            _show(options, store, store.runs.trace(RunId(options.run)))
         return
-    with Store.open_readonly(path) as store:
-        _show(options, store, store.runs.trace(RunId(options.run)))
-
-
-def _list(options: "ShowOptions", path: Path) -> None:
     summaries: tuple[RunSummary, ...] = ()
     with translated(path):
         is_there = path.exists()
@@ -83,14 +77,18 @@ def _show(options: "ShowOptions", store: Store, trace: RunTrace) -> None:
     if options.patch is not None:
         write_patch(_patch(trace, options.patch))
         return
+    prompts, answers = list[PromptRecord](), list[tuple[SampleRecord, Completion]]()
+    if options.prompts or options.html:
+        prompts = [store.prompt(digest) for digest in dict.fromkeys(sample.prompt for sample in trace.samples)]
+    if options.completions or options.html:
+        found = ((sample, store.get_sample(sample.key, sample.index)) for sample in trace.samples)
+        answers = [(sample, completion) for sample, completion in found if completion is not None]
     if options.html is not None:
         from agentless_mini.report.evaluation_document import run_instance
         from agentless_mini.report.page import render_run
 
-        write_page(options.html, render_run(run_instance(trace, _prompts(store, trace), _answers(store, trace))))
+        write_page(options.html, render_run(run_instance(trace, prompts, answers)))
         return
-    prompts = _prompts(store, trace) if options.prompts else []
-    answers = _answers(store, trace) if options.completions else []
     if options.as_json:
         _write(run_document(trace, prompts, answers))
         return
@@ -115,15 +113,6 @@ def _patch(trace: RunTrace, number: int) -> bytes:
     return valid_patches(trace.candidates())[found[number - 1].first].diff
 
 
-def _prompts(store: Store, trace: RunTrace) -> list[PromptRecord]:
-    return [store.prompt(digest) for digest in dict.fromkeys(sample.prompt for sample in trace.samples)]
-
-
-def _answers(store: Store, trace: RunTrace) -> Answers:
-    found = ((sample, store.get_sample(sample.key, sample.index)) for sample in trace.samples)
-    return [(sample, completion) for sample, completion in found if completion is not None]
-
-
 # --- evaluations -----------------------------------------------------------------------------------------------------
 
 
@@ -134,13 +123,11 @@ def run_report(options: "ReportOptions", machine: Machine) -> None:
 
     with ExitStack() as stack:
         stores = [stack.enter_context(_evaluation(name, machine)) for name in options.runs]
+        priced = Prices(options.price_prompt, options.price_cached, options.price_completion, options.price_box_hour)
         if options.instance is not None:
             documents = [one_instance(store, options.instance) for store in stores]
         else:
-            prices = Prices(
-                options.price_prompt, options.price_cached, options.price_completion, options.price_box_hour
-            )
-            documents = evaluation_documents(stores, prices)
+            documents = evaluation_documents(stores, priced)
         if options.instance is None and options.html is not None:
             from agentless_mini.report.page import render_page
 
@@ -262,15 +249,10 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
 # --- the manual ------------------------------------------------------------------------------------------------------
 
 
-def topics() -> dict[str, str]:
-    """Return the text of each topic, by name in the order of the alphabet."""
-    found = sorted(_DOCS.iterdir(), key=lambda file: file.name)
-    return {file.name.removesuffix(".md"): file.read_text("utf-8") for file in found if file.name.endswith(".md")}
-
-
 def tell(topic: str | None) -> None:
     """Print a topic, or without one what there is: rendered on a terminal, else as it is written."""
-    known = topics()
+    found = sorted((file for file in _DOCS.iterdir() if file.name.endswith(".md")), key=lambda file: file.name)
+    known = {file.name.removesuffix(".md"): file.read_text("utf-8") for file in found}
     if topic is not None and topic not in known:
         titled = [name for name, text in known.items() if topic.lower() in text.splitlines()[0].lower()]
         near = titled or difflib.get_close_matches(topic, known, 1)

@@ -105,7 +105,7 @@ def people(*, quiet: bool = False) -> Console:
 
 
 def noted(console: Console) -> Callable[[str], None]:
-    """Return what tells people one thing that they should know, in a line of its own."""
+    """Return what tells people one thing, in a line of its own."""
     return lambda text: console.print(f"note: {' '.join(text.split())}", style="yellow")
 
 
@@ -178,8 +178,12 @@ def reported() -> Iterator[None]:
     _stand_in()
     with _ended_by_signals():
         try:
-            with _flushed():
+            try:
                 yield
+            except typer.Exit:
+                sys.stdout.flush()  # so that it fails where it can be told
+                raise
+            sys.stdout.flush()
         except typer.Exit:
             raise
         except AminiError as error:
@@ -238,17 +242,6 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     if not callable(as_for_ctrl_c):
         raise KeyboardInterrupt
     as_for_ctrl_c(signal.SIGINT, frame)
-
-
-@contextlib.contextmanager
-def _flushed() -> Iterator[None]:
-    """Write out what the block leaves for stdout, so that it fails where it can be told."""
-    try:
-        yield
-    except typer.Exit:
-        sys.stdout.flush()
-        raise
-    sys.stdout.flush()
 
 
 def _fail_here(error: OSError | MemoryError) -> NoReturn:

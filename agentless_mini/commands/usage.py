@@ -78,16 +78,16 @@ class Commands:
 
 def _reporting(command: Callable[..., None]) -> Callable[..., None]:
     """Have whatever ends a command early told in one sentence, with the exit code that is documented."""
-    run = functools.wraps(command)(lambda **given: _reported(command, given))
-    run.__dict__.pop("__wrapped__", None)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:  # noqa: ANN401 - what was typed
+        from agentless_mini.commands.terminal import reported
+
+        with reported():
+            command(**given)
+
+    run.__dict__.pop("__wrapped__", None)  # Typer would look there for the type hints
     return run
-
-
-def _reported(command: Callable[..., None], given: dict[str, Any]) -> None:
-    from agentless_mini.commands.terminal import reported
-
-    with reported():
-        command(**given)
 
 
 class _Group(TyperGroup):

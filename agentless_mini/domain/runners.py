@@ -32,11 +32,12 @@ class RunnerRow:
     by commas. Without `{report}` what it prints is read, or the files of the project that match `left`. `format` names
     the reader. `holds` matches a file that holds a test; `new` is the name of a new one ("" where none is written),
     with the `{tail}` of the example's, put into `folder` where there is no example, and `fences` are the languages of
-    its fence. `reads` matches what the runner reads beside the tests: there a patch is
-    undone. `canary` has texts that are added to each file, for files of modules ("esm"), others, or as a file of its
-    own (a name): `{name}` and `{other}` are tests of which the second fails, of the sums `{first} + {second}`. `check`
-    ends well where the language is there. Starting takes `startup` seconds at most, of which `free` count for no test.
-    `env` are variables: "~" begins a folder of the box's own, "?" an option that is left out where node has none such.
+    its fence. `reads` matches what the runner reads beside the tests: there a patch is undone. `example` is a test as
+    people name it. `canary` has texts that are added to each file, for files of modules ("esm"), others, or as a file
+    of its own (a name): `{name}` and `{other}` are tests of which the second fails, of the sums `{first} + {second}`.
+    `check` ends well where the language is there. Starting takes `startup` seconds at most, of which `free` count for
+    no test. `env` are variables: "~" begins a folder of the box's own, "?" an option that is left out where node has
+    none such.
     """
 
     suffixes: tuple[str, ...]
@@ -52,6 +53,7 @@ class RunnerRow:
     folder: str = ""
     fences: tuple[str, ...] = ()
     reads: str = ""
+    example: str = "cart.test.js::cart::adds"
     canary: tuple[tuple[str, str], ...] = ()
     startup: float = 30.0
     free: float = 2.0
@@ -96,6 +98,7 @@ _jvm = partial(
     new="Amini{digest}Test.java",
     folder="src/test/java",
     fences=("java",),
+    example="src/test/java/CartTest.java::adds",
 )
 
 ROWS: Mapping[Runner, RunnerRow] = {
@@ -139,6 +142,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
         ),
         env=(("GOCACHE", "~gocache"), ("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local"),
              ("GONOSUMDB", "*"), ("GOPATH", "~go")),
+        example="cart_test.go::TestTotal::one",
     ),
     Runner.CARGO: _compiled(
         (".rs",), r"(?:.*/)?tests/[^/]+\.rs", "Cargo.toml",
@@ -151,6 +155,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
              "#[test]\nfn {other}() {{\n    assert_eq!(" + _SUM + ", {wrong});\n}}\n"),
         ),
         env=(("CARGO_TERM_COLOR", "never"),),
+        example="tests/cart.rs::totals::one",
     ),
     Runner.MAVEN: _jvm(
         (".java", ".kt"), root="pom.xml", check=("mvn", "--version"), left="target/surefire-reports/*.xml",
@@ -173,12 +178,14 @@ ROWS: Mapping[Runner, RunnerRow] = {
             ("", "\nRSpec.describe('{name}') {{ it('holds') {{ expect(" + _SUM + ").to eq {right} }} }}\n"
              "RSpec.describe('{other}') {{ it('holds') {{ expect(" + _SUM + ").to eq {wrong} }} }}\n"),
         ),
+        example="spec/cart_spec.rb::Cart::adds",
     ),
     Runner.PHPUNIT: RunnerRow(
         (".php",), r"(?:.*/)?[tT]ests?/(?:.*/)?[^/]+Test\.php", "composer.json",
         ("phpunit", "--log-junit", "{report}", "{files}"), "junit",
         r"function\s+test|@test\b|#\[Test", ("php", "--version"),
         new="Amini{digest}Test.php", folder="tests", fences=("php",), reads=r"(?:.*/)?(?:phpunit\.[^/]*|vendor/.*)",
+        example="tests/CartTest.php::testAdds",
     ),
     Runner.CTEST: _compiled(
         (".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"),
@@ -187,6 +194,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
          "{build}", "{report}"),
         "junit", r"\b(?:main|TEST\w*)\s*\(", ("cmake", "--version"), Group.ALL,
         reads=r"(?:.*/)?CTest[^/]*",
+        example="tests/test_cart.c::adds",
     ),
 }  # fmt: skip
 TESTS = {runner: re.compile(row.tests) for runner, row in ROWS.items()}

@@ -94,9 +94,9 @@ def served_name(model: str, settings: VllmSettings) -> str:
 
 def _base_name(model: str, settings: VllmSettings) -> str:
     folder = Path(model).expanduser()
-    if not folder.is_dir():
-        pinned(model)
-    return settings.served_name or (folder.name if folder.is_dir() else model)
+    if folder.is_dir():
+        return settings.served_name or folder.name
+    return settings.served_name or "@".join(filter(None, pinned(model)))
 
 
 def has_vllm(settings: VllmSettings) -> bool:

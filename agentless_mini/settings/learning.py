@@ -13,82 +13,20 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 from agentless_mini.domain import RewardKind
 from agentless_mini.settings.run import Flag, Section
 
-
-class Tuning(enum.StrEnum):
-    """Which weights are trained."""
-
-    LORA = "lora"  # low-rank adapters on all linear layers
-    FULL = "full"  # all weights
-
-
-class Device(enum.StrEnum):
-    """What a trainer computes on."""
-
-    AUTO = "auto"  # the GPUs that torch sees, else the CPU
-    CPU = "cpu"
-
-
-class Precision(enum.StrEnum):
-    """What is computed in, forward and backward. Weights that are trained are kept in float32."""
-
-    AUTO = "auto"  # bfloat16 on GPUs, float32 on a CPU
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"  # on a CPU, faster only where it has instructions for it
-
-
-class Tracker(enum.StrEnum):
-    """Where metrics go beside standard error."""
-
-    NONE = "none"
-    TENSORBOARD = "tensorboard"
-    TRACKIO = "trackio"
-    WANDB = "wandb"
-
-
-class SftKind(enum.StrEnum):
-    """What a supervised example shows (Satori-SWE, arXiv 2505.23604, "Small-scale Mutation SFT")."""
-
-    CLASSICAL = "classical"  # issue and code
-    MUTATION = "mutation"  # issue, code and earlier patches
-
-
-class Generation(enum.StrEnum):
-    """Who writes the rollouts."""
-
-    AUTO = "auto"  # the server that is named; or vLLM beside the trainer where it is and has a GPU; or transformers
-    TRANSFORMERS = "transformers"
-    COLOCATE = "colocate"  # vLLM in the trainer's own processes
-    SERVER = "server"  # `trl vllm-serve`, elsewhere
-
-
-class Preference(enum.StrEnum):
-    """What a reward model is trained on."""
-
-    PAIRWISE = "pairwise"  # which of two patches is better
-    BINARY = "binary"  # whether one is right
-
-
-class Potential(enum.StrEnum):
-    """What a shaped reward is the gain of."""
-
-    SIMILARITY = "similarity"  # to the oracle
-    TESTS = "tests"  # the rows' checks
-    REWARD_MODEL = "reward-model"  # one that `amini learn reward-model` has trained
-
-
-class Comparison(enum.StrEnum):
-    """Which of the patches that a prompt shows a shaped reward is the gain over."""
-
-    ROW = "row"  # one for all rollouts of a prompt, so that their mean takes it away again
-    ROLLOUT = "rollout"  # drawn anew for each rollout, as Satori-SWE has it
-
-
-class Preset(enum.StrEnum):
-    """Whose settings reinforcement learning begins with."""
-
-    SWE_RL = "swe-rl"
-    SATORI = "satori"
-
+# What a setting may be: its docstring says what for, `amini help learn` what each means.
+Tuning = enum.StrEnum("Tuning", "LORA FULL")
+Device = enum.StrEnum("Device", "AUTO CPU")
+Precision = enum.StrEnum("Precision", "AUTO FLOAT32 BFLOAT16")  # of forward and backward: weights are kept in float32
+Tracker = enum.StrEnum("Tracker", "NONE TENSORBOARD TRACKIO WANDB")
+SftKind = enum.StrEnum("SftKind", "CLASSICAL MUTATION")  # MUTATION shows earlier patches (Satori-SWE, arXiv 2505.23604)
+Generation = enum.StrEnum("Generation", "AUTO TRANSFORMERS COLOCATE SERVER")
+Preference = enum.StrEnum("Preference", "PAIRWISE BINARY")
+Potential = enum.StrEnum("Potential", {"SIMILARITY": "similarity", "TESTS": "tests", "REWARD_MODEL": "reward-model"})
+Comparison = enum.StrEnum("Comparison", "ROW ROLLOUT")  # with ROW the mean of a prompt's rollouts takes it away again
+Preset = enum.StrEnum("Preset", {"SWE_RL": "swe-rl", "SATORI": "satori"})
+GgufWeights = enum.StrEnum("GgufWeights", "F32 F16 Q8_0")  # of matrices: vectors stay in full precision
+Oracle = enum.StrEnum("Oracle", "CODE ALL")  # code without tests, documents and lock files, or all text but these last
+Relevant = enum.StrEnum("Relevant", "NONE LEXICAL MODEL")
 
 # `amini help learn` says which of these are published, and which are ours.
 _LONG: dict[str, Any] = {"tuning": "full", "max_tokens": 16_384, "answer_tokens": 8192, "group": 16, "clip_high": 0.2}
@@ -262,29 +200,6 @@ class SynthesizeSettings(Section):
     """Rows that are asked for at once."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the first sample of each row."""
-
-
-class GgufWeights(enum.StrEnum):
-    """How the matrices of a GGUF file are stored; vectors stay in full precision."""
-
-    F32 = "f32"
-    F16 = "f16"
-    Q8_0 = "q8_0"
-
-
-class Oracle(enum.StrEnum):
-    """Which of the changed files become the oracle."""
-
-    CODE = "code"  # what a repair is asked for: code, without tests, documents and lock files
-    ALL = "all"  # every text file but lock files
-
-
-class Relevant(enum.StrEnum):
-    """How files are found that matter to an issue though the pull request leaves them as they are."""
-
-    NONE = "none"
-    LEXICAL = "lexical"  # the lexical ranking of localization
-    MODEL = "model"  # localization itself
 
 
 class CurateSettings(Section):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
-from agentless_mini.domain import Decoding, RewardModel, ScoreRoute
+from agentless_mini.domain import Decoding, ScoreRoute
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.settings.run import Flag, Section
 
@@ -48,7 +48,18 @@ class ServerSettings(Section):
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, url: str | None) -> str | None:
-        return None if url is None else checked_address(url, cls.key_variable)
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port or an IPv6 address that is none
+            raise ValueError(_ADDRESS) from None
+        if not is_address or not url.isprintable() or " " in url:
+            raise ValueError(_ADDRESS)
+        if parts.username or parts.password:
+            raise ValueError(f"leave the password out of the address and set {cls.key_variable}")
+        return url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + "/v1"
 
     @field_validator("api_key")
     @classmethod
@@ -58,21 +69,10 @@ class ServerSettings(Section):
     @field_validator("headers")
     @classmethod
     def _are_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        return checked_headers(headers)
-
-
-def checked_address(url: str, variable: str) -> str:
-    """Return the address of an API, with /v1 where it has no path. Raises ValueError where it is none."""
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
-        raise ValueError(_ADDRESS) from None
-    if not is_address or not url.isprintable() or " " in url:
-        raise ValueError(_ADDRESS)
-    if parts.username or parts.password:
-        raise ValueError(f"leave the password out of the address and set {variable}")
-    return url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + "/v1"
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _fits_header(value.get_secret_value()):
+                raise ValueError("write each as a name of letters, digits and -, and a value of printable ASCII")
+        return headers
 
 
 def checked_key(key: SecretStr, variable: str) -> SecretStr:
@@ -86,14 +86,6 @@ def checked_key(key: SecretStr, variable: str) -> SecretStr:
     if not _fits_header(secret):
         raise ValueError(f"it holds characters that no key has: copy it again to {variable}")
     return SecretStr(secret)
-
-
-def checked_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
-    """Return headers as they are. Raises ValueError for a name or value that no header can have."""
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _fits_header(value.get_secret_value()):
-            raise ValueError("write each as a name of letters, digits and -, and a value of printable ASCII")
-    return headers
 
 
 def _fits_header(value: str) -> bool:
@@ -149,10 +141,6 @@ class ScorerSettings(ServerSettings):
             raise ValueError("/score gives one number: leave the label out, or choose the route classify or pooling")
         return label
 
-    def reward_model(self, name: str) -> RewardModel:
-        """Return the model of this name as these settings ask it."""
-        return RewardModel(name, self.route, self.label)
-
 
 class Engine(enum.StrEnum):
     """Who answers where no endpoint is named."""
@@ -188,9 +176,9 @@ class VllmSettings(Section):
 def pinned(model: str) -> tuple[str, str | None]:
     """Split NAME@COMMIT of the hub. Raises `UsageError` for a revision that may move: a branch or a tag."""
     name, at, commit = model.partition("@")
-    if at and not re.fullmatch("[0-9a-f]{40}", commit):
+    if at and not re.fullmatch("[0-9a-fA-F]{40}", commit):
         raise UsageError(f"{printable(model)} names no commit: put its 40 hexadecimal digits after @, or leave @ out.")
-    return name, commit if at else None
+    return name, commit.lower() if at else None
 
 
 class WeightsSettings(Section):

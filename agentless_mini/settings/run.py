@@ -181,7 +181,8 @@ class SandboxSettings(Section):
     test_command: Annotated[str, Flag(("--test-cmd",), "CMD")] = ""
     """The command that runs tests, where `{tests}` (or else its end) is the place for their paths."""
     test_report: Annotated[str, Flag(metavar="PATH")] = ""
-    """Where that command leaves JUnit XML (a pattern of paths in the tree), or - if it prints TAP: each test counts."""
+    """Where that command leaves JUnit XML (a pattern of paths in the tree, such as 'out/*.xml'), or - if it prints TAP:
+    each test counts."""
     base_image: str = "python:{version}-slim"
     """The image that Docker environments are built on; `{version}` becomes the Python version."""
     memory_mib: int = Field(2048, ge=64)

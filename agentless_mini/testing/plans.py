@@ -25,7 +25,7 @@ from typing import Any
 from agentless_mini.chain.lexical import is_test_file, is_test_path, is_test_tool
 from agentless_mini.domain import Case, FileChange, Harness, Origin, PlacedFile, Runner, Snapshot, Step, starting
 from agentless_mini.domain.runners import ROWS, Group, RunnerRow
-from agentless_mini.errors import UsageError
+from agentless_mini.errors import UsageError, printable
 from agentless_mini.testing.detected import detected
 
 _DJANGO = "tests/runtests.py"
@@ -78,10 +78,8 @@ def harness_of(snapshot: Snapshot, test_command: str = "", report: str = "") -> 
     """
     paths = snapshot.by_path()
     roots = _python_path(paths.keys())
-    if test_command:
+    if test_command or report:
         return harness_of_command(test_command, roots, report)
-    if report:
-        raise UsageError("A report of tests needs the command that makes it: give --test-cmd with --test-report.")
     if other := detected(snapshot):
         return other
     if _DJANGO in paths and "django/__init__.py" in paths:
@@ -127,8 +125,14 @@ def _python_path(paths: Iterable[str]) -> tuple[str, ...]:
 def harness_of_command(command: str, python_path: tuple[str, ...], report: str = "") -> Harness:
     """Return how tests run by a command line: one that runs pytest or leaves a report tells of each, others of files.
 
-    The paths of tests go where "{tests}" stands, else at the end. Raises `UsageError` where it cannot be read.
+    The paths of tests go where "{tests}" stands, else at the end. Raises `UsageError` where it cannot be read, or
+    leaves its report out of the tree.
     """
+    if report and not command:
+        raise UsageError("A report of tests needs the command that makes it: give --test-cmd with --test-report.")
+    if posixpath.normpath(report).split("/")[0] in {"", ".."}:
+        said = f"--test-report {printable(report)} leads out of the tree, and what a box leaves elsewhere is gone"
+        raise UsageError(f"{said}: give a path from the top of the tree, such as 'out/*.xml'.")
     words, needs_shell = _words(command), bool(_SHELL.search(command.replace(TESTS, "")))
     if not report and not needs_shell and _runs_pytest(words) and TESTS not in "".join(words[:-1]):
         return Harness(Runner.PYTEST, tuple(word for word in words if word != TESTS), python_path=python_path)

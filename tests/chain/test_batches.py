@@ -111,8 +111,7 @@ def test_without_a_test_there_is_nothing_to_tell() -> None:
     assert execution == Execution((), (), ())
     why = "no test of the repository is related to the files that the patches touch"
     assert bench.batches.regressions == Regressions(0, 0, why)
-    warning = f"WARNING: no regression test is left, so none tells what a patch breaks: {why}."
-    assert [event.text for event in bench.events if isinstance(event, Note)] == [warning]
+    assert not [event for event in bench.events if isinstance(event, Note)], "the summary warns, once"
 
 
 def test_what_became_of_the_regression_tests_is_known_over_all_rounds() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from agentless_mini.learning.rows import Row, write_rows
@@ -58,40 +57,36 @@ def test_fresh_answers_to_one_issue_are_not_asked_for_of_another(home: Home) -> 
         assert len(endpoint.log.chats()) == before
 
 
-def test_a_run_waits_for_another_that_has_the_record_and_says_so(home: Home, tmp_path: Path) -> None:
-    with server() as endpoint:
-        held = Store.open(tmp_path / "s.sqlite")
-        words = ("repair", ".", "../issue.md", "--base-url", endpoint.url, "--store", "../s.sqlite")
-        with subprocess.Popen(
-            home.command(*words),
-            cwd=home.repository,
-            env=home.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as second:
-            assert second.stderr is not None
-            said = second.stderr.readline()
-            assert said.startswith("note: Another amini run (process ")
-            assert "waiting for its end" in said
-            assert len(endpoint.log.chats()) == 0
-            held.close()
-            patch, _ = second.communicate(timeout=120)
-    assert second.returncode == 0
-    assert "for price in prices:" in patch
-
-
-def test_learning_waits_for_the_record_as_well(home: Home, tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows.parquet", [Row("a", "r", "", "i", "", (), "", "", "", "train")])
-    held = Store.open(tmp_path / "out" / "record.sqlite")
-    words = ("learn", "synthesize", "../rows.parquet", "--out", "../out", "--base-url", "http://127.0.0.1:9/v1")
+def waited(home: Home, held: str, *words: str) -> tuple[int, str, str]:
+    """Run a command while another has the record, make sure that it says so, and return how it ended after that."""
+    store = Store.open(home.root / held)
     with subprocess.Popen(
-        home.command(*words), cwd=home.repository, env=home.environment(), stderr=subprocess.PIPE, text=True
+        home.command(*words),
+        cwd=home.repository,
+        env=home.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as second:
         assert second.stderr is not None
         said = second.stderr.readline()
-        held.close()
-        _, rest = second.communicate(timeout=120)
+        store.close()
+        out, err = second.communicate(timeout=300)
     assert said.startswith("note: Another amini run (process ")
     assert "waiting for its end" in said
-    assert (second.returncode, "Nothing answers at" in rest) == (3, True)
+    return second.returncode, out, err
+
+
+def test_a_run_waits_for_another_that_has_the_record_and_says_so(home: Home) -> None:
+    with server() as endpoint:
+        words = ("repair", ".", "../issue.md", "--base-url", endpoint.url, "--store", "../s.sqlite")
+        code, patch, _ = waited(home, "s.sqlite", *words)
+    assert code == 0
+    assert "for price in prices:" in patch
+
+
+def test_learning_waits_for_the_record_as_well(home: Home) -> None:
+    write_rows(home.root / "rows.parquet", [Row("a", "r", "", "i", "", (), "", "", "", "train")])
+    words = ("learn", "synthesize", "../rows.parquet", "--out", "../out", "--base-url", "http://127.0.0.1:9/v1")
+    code, _, told = waited(home, "out/record.sqlite", *words)
+    assert (code, "Nothing answers at" in told) == (3, True)

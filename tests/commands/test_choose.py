@@ -75,9 +75,15 @@ def test_what_cannot_be_used_is_told_by_name_and_the_others_go_on(home: Home, th
         "comment.patch": diff_of(home, {"shop/tax.py": b"# so much\nRATE = 0.2\n"}),
         "link.patch": b"diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n"
         b"\\ No newline at end of file\n",
+        "again.patch": b"--- /dev/null\n+++ b/shop/cart.py\n@@ -0,0 +1 @@\n+x = 1\n",
+        "sub.patch": diff_of(home, {"shop/cart.py": FIXED}) + b"diff --git a/sub b/sub\nnew file mode 160000\n"
+        b"--- /dev/null\n+++ b/sub\n@@ -0,0 +1 @@\n+Subproject commit " + b"1" * 40 + b"\n",
     }
     for name, data in bad.items():
         (home.root / name).write_bytes(data)
+    code, printed, told = choose(home, *(f"../{name}" for name in bad))
+    assert (code, printed) == (1, "")
+    assert "no candidate can be used" in told
     code, printed, told = choose(home, *(f"../{name}" for name in bad), three[0])
     assert code == 0
     assert printed.encode().startswith(b"diff --git a/shop/cart.py")
@@ -97,22 +103,19 @@ def test_what_cannot_be_used_is_told_by_name_and_the_others_go_on(home: Home, th
         "syntax.patch": "shop/cart.py would no longer parse, line 3",
         "comment.patch": "only comments, blank lines or formatting change in shop/tax.py",
         "link.patch": "it makes a symbolic link (l)",
+        "again.patch": "shop/cart.py: already exists",
+        "sub.patch": "it makes a submodule (sub)",
     }
     assert {name: reason for name, reason in reasons.items() if reason not in notes[name]} == {}
-    assert "candidates 12: 1 valid (1 distinct), 11 rejected" in told
+    assert "candidates 14: 1 valid (1 distinct), 13 rejected" in told
     assert not (home.root.parent / "x.py").exists()
-
-
-def test_without_a_usable_patch_stdout_is_empty_and_the_exit_code_one(home: Home) -> None:
-    (home.root / "empty.patch").write_bytes(b"")
-    code, printed, told = choose(home, "../empty.patch")
-    assert (code, printed) == (1, "")
-    assert "no candidate can be used" in told
 
 
 def test_what_agents_write_is_read_as_git_reads_it(home: Home) -> None:
     whole = diff_of(home, {"shop/cart.py": FIXED})
+    mail = b"From: a@b\nSubject: Fix\n\nrename from ../there\nBinary files a and b differ\n\n"
     forms = {
+        "mail.patch": mail + whole,
         "cut.patch": whole.removesuffix(b"\n"),
         "bare.patch": diff_of(home, {"shop/cart.py": FIXED}, "--no-prefix"),
         "plain.patch": b"".join(line for line in whole.splitlines(True) if not line.startswith((b"diff", b"index"))),
@@ -121,7 +124,7 @@ def test_what_agents_write_is_read_as_git_reads_it(home: Home) -> None:
         (home.root / name).write_bytes(data)
     code, _, told = choose(home, *(f"../{name}" for name in forms))
     assert code == 0
-    assert "candidates 3: 3 valid (1 distinct)" in told
+    assert "candidates 4: 4 valid (1 distinct)" in told
 
 
 def test_a_patch_may_have_lost_the_empty_lines_of_context_at_its_end(home: Home) -> None:
@@ -139,15 +142,18 @@ def test_a_patch_may_have_lost_the_empty_lines_of_context_at_its_end(home: Home)
     assert "cut.patch cannot be used: it is no patch that git can read" in told
 
 
-def test_a_rename_and_a_new_file_are_a_patch_of_this_tree(home: Home) -> None:
-    git(home.repository, "mv", "shop/tax.py", "shop/rates.py")
+@pytest.mark.parametrize(("name", "new"), [("shop/tax.py", "shop/rates.py"), ('a"b.txt', "ab.txt")])
+def test_a_rename_is_a_patch_of_this_tree_also_of_a_name_that_git_quotes(home: Home, name: str, new: str) -> None:
+    write_files(home.repository, {'a"b.txt': b"text\n"})
+    commit_all(home.repository)
+    git(home.repository, "mv", name, new)
     (home.root / "move.patch").write_bytes(git(home.repository, "diff", "--cached", "-M"))
     git(home.repository, "reset", "--hard", "--quiet")
     code, printed, _ = choose(home, "../move.patch")
     assert code == 0
     git(home.repository, "apply", stdin=printed.encode())
-    assert not (home.repository / "shop/tax.py").exists()
-    assert (home.repository / "shop/rates.py").read_bytes() == FILES["shop/tax.py"]
+    assert not (home.repository / name).exists()
+    assert (home.repository / new).exists()
 
 
 def predictions(home: Home, name: str, *rows: tuple[str, str, bytes]) -> str:
@@ -171,16 +177,19 @@ def test_predictions_of_swe_bench_are_candidates_of_their_systems(home: Home) ->
     assert "no prediction of shop-9" in one_sentence(choose(home, several, "--instance", "shop-9")[2])
 
 
-def test_a_folder_has_its_patches_in_order_and_a_file_counts_once(home: Home, three: tuple[str, str, str]) -> None:
+def test_a_folder_has_its_patches_in_order_and_a_file_counts_once_however_it_is_named(
+    home: Home, three: tuple[str, str, str]
+) -> None:
     folder = home.root / "patches"
     folder.mkdir()
     for path in three:
         (folder / Path(path).name).write_bytes((home.repository / path).read_bytes())
     (folder / "README.md").write_text("no patch")
-    code, _, told = choose(home, "../patches", "../patches/mine.patch")
+    again = ("../patches/mine.patch", str(folder / "mine.patch"), f"../{home.repository.name}/../patches/mine.patch")
+    code, _, told = choose(home, "../patches", *again)
     assert code == 0
     assert "candidates 3: 3 valid" in told
-    assert "from       ../patches/mine.patch, ../patches/other.patch" in told
+    assert "patches/mine.patch, ../patches/other.patch" in told
 
 
 def test_the_patches_of_other_runs_are_candidates_too(home: Home, three: tuple[str, str, str]) -> None:
@@ -197,6 +206,8 @@ def test_the_patches_of_other_runs_are_candidates_too(home: Home, three: tuple[s
 
 def test_the_same_command_again_is_replayed_and_a_changed_file_is_not(home: Home, three: tuple[str, str, str]) -> None:
     first, again = choose(home, *three), choose(home, *three)
+    planned = choose(home, *three, "--dry-run")[1]
+    assert "not named yet; without one no test is written; a window of 32768 tokens is assumed" in planned
     assert again[:2] == first[:2]
     assert "spent      no tokens" in again[2]
     patch(home, "agent.diff", {"shop/cart.py": FIXED})
@@ -238,39 +249,6 @@ def test_a_run_of_a_choice_is_no_run_whose_server_is_missed(home: Home, three: t
     assert "No model 'none-such' is on this machine" in done.stderr
 
 
-def test_a_new_file_that_is_there_already_is_no_file_of_another_folder(home: Home) -> None:
-    (home.root / "again.patch").write_bytes(b"--- /dev/null\n+++ b/shop/cart.py\n@@ -0,0 +1 @@\n+x = 1\n")
-    code, _, told = choose(home, "../again.patch")
-    assert code == 1
-    assert "shop/cart.py: already exists" in told
-
-
-def test_words_of_a_mail_are_no_part_of_its_patch(home: Home) -> None:
-    mail = b"From: a@b\nSubject: Fix\n\nrename from ../there\nBinary files a and b differ\n\n"
-    (home.root / "mail.patch").write_bytes(mail + diff_of(home, {"shop/cart.py": FIXED}))
-    assert choose(home, "../mail.patch")[0] == 0
-
-
-def test_a_file_whose_name_git_quotes_can_be_renamed(home: Home) -> None:
-    write_files(home.repository, {'a"b.txt': b"text\n"})
-    commit_all(home.repository)
-    git(home.repository, "mv", 'a"b.txt', "ab.txt")
-    (home.root / "move.patch").write_bytes(git(home.repository, "diff", "--cached", "-M"))
-    git(home.repository, "reset", "--hard", "--quiet")
-    code, printed, _ = choose(home, "../move.patch")
-    assert code == 0
-    git(home.repository, "apply", stdin=printed.encode())
-    assert not (home.repository / 'a"b.txt').exists()
-
-
-def test_a_submodule_is_not_left_out_in_silence(home: Home) -> None:
-    link = b"diff --git a/sub b/sub\nnew file mode 160000\n--- /dev/null\n+++ b/sub\n@@ -0,0 +1 @@\n+Subproject commit "
-    (home.root / "sub.patch").write_bytes(diff_of(home, {"shop/cart.py": FIXED}) + link + b"1" * 40 + b"\n")
-    code, _, told = choose(home, "../sub.patch")
-    assert code == 1
-    assert "it makes a submodule (sub)" in told
-
-
 def test_a_system_that_votes_many_times_is_told_and_long_lists_of_names_are_cut(home: Home) -> None:
     fix = diff_of(home, {"shop/cart.py": FIXED})
     stuffed = predictions(home, "a.jsonl", *[("shop-1", "agent-a", fix)] * 7)
@@ -281,22 +259,11 @@ def test_a_system_that_votes_many_times_is_told_and_long_lists_of_names_are_cut(
     assert "from       s0, s1, s2, s3, s4 and 3 more" in told
 
 
-def test_a_file_that_is_named_in_several_ways_counts_once(home: Home, three: tuple[str, str, str]) -> None:
-    told = choose(home, three[0], str(home.root / "mine.patch"), f"../{home.repository.name}/../mine.patch")[2]
-    assert "candidates 1: 1 valid" in told
-
-
 def test_the_line_that_is_no_json_is_named(home: Home) -> None:
     (home.root / "a.jsonl").write_text('{"instance_id": "a", "model_patch": ""}\n{"instance_id\n')
     code, _, told = choose(home, "../a.jsonl")
     assert code == 2
     assert "line 2: Unterminated string" in one_sentence(told)
-
-
-def test_a_dry_run_after_a_choice_without_a_model_names_none(home: Home, three: tuple[str, str, str]) -> None:
-    choose(home, three[0])
-    _, printed, _ = choose(home, three[0], "--dry-run")
-    assert "not named yet; without one no test is written; a window of 32768 tokens is assumed" in printed
 
 
 def test_reading_many_patches_ends_when_it_is_cancelled(tmp_path: Path) -> None:

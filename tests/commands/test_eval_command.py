@@ -1,7 +1,6 @@
 """`amini eval` and `amini report` as users run them: bad options are one sentence, and the record is reported."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -25,33 +24,6 @@ def dataset(home: Home) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "said"),
-    [
-        ((), 2, "Name either a split of the hub with --split, or a file with --dataset."),
-        (("--split", "tiny"), 2, "There is no split tiny"),
-        (("--dataset", "nowhere.jsonl"), 2, "The dataset nowhere.jsonl cannot be read"),
-        (("--dataset", "{d}", "--instances", "acme__shop-9"), 2, "has no instance acme__shop-9"),
-        (("--dataset", "{d}", "--shard", "3/2"), 2, "3/2 is not one of N parts"),
-        (("--dataset", "{d}", "--stages", "dance"), 2, "There is no stage dance"),
-        (("--dataset", "{d}", "--sandbox", "local"), 2, "run in Docker"),
-        (("--dataset", "{d}", "--grade", "twice"), 2, "--grade"),
-        (("--dataset", "{d}", "--base-url", "http://127.0.0.1:9/v1"), 3, "http://127.0.0.1:9/v1"),
-    ],
-)
-def test_bad_options_are_one_sentence(home: Home, options: Sequence[str], code: int, said: str) -> None:
-    done = home.amini("eval", *(option.format(d=dataset(home)) for option in options))
-    assert (done.returncode, done.stdout) == (code, "")
-    assert said in one_sentence(done.stderr)
-
-
-@pytest.mark.parametrize("name", ["nowhere", "nowhere" * 50])
-def test_what_is_no_evaluation_is_one_sentence(home: Home, name: str) -> None:
-    done = home.amini("report", name)
-    assert done.returncode == 2
-    assert one_sentence(done.stderr).startswith(f"There is no evaluation {name}")
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an evaluation of three instances that has come to its end."""
@@ -59,6 +31,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ScriptedServer(ServedModel(script=SCRIPT)) as server:
         assert evaluate(evaluation(top / "run", server.url, 3, 5), Machine(top, top, {}), open_scripted) == 0
     return top / "run"
+
+
+def test_what_is_too_long_for_a_path_is_no_evaluation(home: Home) -> None:
+    done = home.amini("report", "nowhere" * 50)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert one_sentence(done.stderr).startswith("There is no evaluation nowherenowhere")
 
 
 def test_a_report_is_tables_for_people_and_json_for_programs(home: Home, folder: Path) -> None:

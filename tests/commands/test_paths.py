@@ -1,16 +1,15 @@
 """Paths as they are written from where the user stands, and what is checked before anything is asked."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from agentless_mini.commands.config import given_here, tree_path, tree_test
+from agentless_mini.commands.config import given_here, tree_path
 from agentless_mini.domain import GivenTests
 from agentless_mini.errors import UsageError
 from tests.chain.workbench import shop, text_file
-from tests.commands.running import VOTE_ALONE, Home, one_sentence, server
+from tests.commands.running import VOTE_ALONE, Done, Home, one_sentence, server
 from tests.fakes.server import ScriptedServer
 from tests.gitrepo import write_files
 
@@ -43,7 +42,8 @@ def test_a_path_is_taken_from_where_the_user_stands_or_from_the_top(
     here = Path(os.path.normpath(top / folder))
     here.mkdir(parents=True, exist_ok=True)
     assert tree_path(said, NAMES, top, here) == meant
-    assert tree_test(f"{said}::test_a[x::y]", NAMES, top, here) == f"{meant}::test_a[x::y]"
+    given, tree = GivenTests((f"{said}::test_a[x::y]",)), shop(*(text_file(name, "") for name in NAMES))
+    assert given_here(given, tree, top, here).tests == (f"{meant}::test_a[x::y]",)
 
 
 def test_an_absolute_path_is_taken(tmp_path: Path) -> None:
@@ -63,17 +63,9 @@ def test_a_command_runs_where_it_was_said(tmp_path: Path) -> None:
         assert given_here(given, tree, tmp_path, folder).commands == given.commands
 
 
-def repaired(home: Home, folder: str, endpoint: ScriptedServer, *more: str) -> "subprocess.CompletedProcess[str]":
+def repaired(home: Home, folder: str, endpoint: ScriptedServer, *more: str) -> Done:
     asked = ("repair", ".", str(home.root / "issue.md"), "--base-url", endpoint.url, "--model", "scripted", "-n", "2")
-    return subprocess.run(
-        home.command(*asked, *more),
-        cwd=home.repository / folder,
-        env=home.environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return Home(home.root, home.repository / folder).amini(*asked, *more)
 
 
 def test_files_and_output_are_relative_to_a_folder_of_the_repository(home: Home) -> None:
@@ -89,11 +81,8 @@ def test_files_and_output_are_relative_to_a_folder_of_the_repository(home: Home)
 @pytest.mark.parametrize(
     ("more", "code", "told"),
     [
-        (("--files", "gone.py"), 2, "gone.py"),
         (("--failing-test", "gone.py::test_a", "--require", "any"), 2, "gone.py"),
-        (("--failing-cmd", " "), 2, "--failing-cmd"),
         (("--sandbox", "local"), 4, "Bubblewrap"),
-        (("--sandbox", "local", "--image", "python:3"), 2, "--image is for Docker"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_asked(

@@ -2,10 +2,8 @@
 
 import json
 
-import pytest
-
 from tests.chain.workbench import FIX, WRONG, edit
-from tests.commands.running import Home, one_sentence, server
+from tests.commands.running import Home, server
 
 DIVIDED = tuple(edit("    return result\n", f"    return result + {number}\n") for number in range(1, 6))
 
@@ -52,24 +50,6 @@ def test_samples_that_agree_are_printed(home: Home) -> None:
     assert code == 0
     assert json.loads(patch)["trust"]["shown"] == ["any", "agreement"]
     assert not [line for line in told if "not trusted" in line]
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--require", "given"), "--require given needs a test of yours"),
-        (("--require", "tests"), "--require tests"),
-        (("--failing-test", "tests/test_cart.py"), "--failing-test or --failing-cmd needs tests"),
-        (("--failing-cmd", "false"), "--sandbox none runs none"),
-        (("--require", "much"), "must be 'any', 'agreement', 'tests' or 'given'"),
-    ],
-)
-def test_what_no_patch_could_show_is_refused_before_anything_is_paid_for(
-    home: Home, options: tuple[str, ...], said: str
-) -> None:
-    code, patch, told = repaired(home, (FIX,), *options)
-    assert (code, patch) == (2, "")
-    assert said in one_sentence("\n".join(told))
 
 
 def test_any_said_outright_takes_what_the_vote_chose_though_the_users_test_was_not_run(home: Home) -> None:

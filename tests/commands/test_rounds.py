@@ -123,27 +123,6 @@ def test_a_bound_saves_samples_and_says_how_many(home: Home) -> None:
     assert (second.returncode, second.stdout) == (0, first.stdout)
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        (("--stop-when", "0.9"), "--stop-when cannot be combined with --rounds"),
-        (("--select", "execution"), "--select execution needs tests"),
-        (("--select", "reward-model"), "--select reward-model needs a server that scores"),
-        (("--select", "best"), "--select must be"),
-        (("--stop-when", "1"), "--stop-when must be less than 1.0"),
-        (("--parents", "0"), "--parents must be at least 1"),
-    ],
-)
-def test_what_does_not_go_together_is_a_usage_error_before_anything_is_asked(
-    home: Home, more: tuple[str, ...], words: str
-) -> None:
-    with server((FIX,), (FIX,)) as endpoint:
-        done = home.amini(*arguments(endpoint.url, *more))
-        assert endpoint.log.chats() == ()
-    assert done.returncode == 2
-    assert words in one_sentence(done.stderr.strip().split("\n")[-1])
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 def test_the_tests_select_and_a_second_run_opens_no_box(home: Home) -> None:

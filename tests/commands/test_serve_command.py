@@ -15,7 +15,7 @@ import pytest
 
 from agentless_mini.domain import Decoding
 from agentless_mini.record import Store
-from tests.commands.running import Home, one_sentence, script
+from tests.commands.running import Done, Home, one_sentence, script
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is not None, reason="a real vLLM is installed here and would be started instead"
@@ -41,8 +41,9 @@ class Box(Home):
         path = self.root / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
-    def amini(self, *arguments: str, **more: object) -> "subprocess.CompletedProcess[str]":
-        return super().amini(*arguments, env={"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}"})
+    def amini(self, *arguments: str, **more: object) -> Done:
+        """Run it in a process of its own: a server that it leaves running is not this one's child."""
+        return self.process(*arguments, env={"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}"})
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """`amini show`: the list, one run on a screen, its patches as bytes, its page; and what every command says anywhere."""
 
 import json
-import subprocess
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.commands.running import Home, one_sentence, server
+from tests.commands.running import Home, home_in, one_sentence, server
 from tests.gitrepo import git
 
 ISSUE = "The total of a cart leaves out its first price: na\xefve \u201cquotes\u201d \u2026 \u4e2d\n"
@@ -14,9 +15,10 @@ NARROW = ({"PYTHONIOENCODING": "ascii:strict"}, {"LC_ALL": "C", "PYTHONCOERCECLO
 OTHERS = ({"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "cp1252:strict"}, {"LC_ALL": "C"})
 
 
-@pytest.fixture
-def ran(home: Home) -> Home:
-    """Return a home in which one run is recorded."""
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Return a home in which one run is recorded; tests add others."""
+    home = home_in(tmp_path_factory.mktemp("ran"))
     with server() as endpoint:
         done = home.amini("repair", ".", "--text", ISSUE, "--base-url", endpoint.url, "-n", "5")
     assert done.returncode == 0, done.stderr
@@ -44,18 +46,18 @@ def test_a_run_is_shown_with_numbered_patches_each_of_which_applies(ran: Home) -
 
 
 def test_a_failed_run_tells_its_error(ran: Home) -> None:
-    failed = ran.amini(
-        "repair", ".", "--text", "Another issue", "--base-url", "http://127.0.0.1:9/v1", "--model", "none"
-    )
+    words = ("repair", ".", "--text", "Another issue", "--base-url", "http://127.0.0.1:9/v1", "--model", "none")
+    failed = ran.amini(*words, "--store", "../failed.sqlite")
     assert failed.returncode == 3
     told = failed.stderr.strip().split("\n")[-1].removeprefix("amini: ")
-    assert f"error      {told}\n" in ran.amini("show", "2").stdout
-    assert json.loads(ran.amini("show", "2", "--json").stdout)["run"]["failure"] == told
+    assert f"error      {told}\n" in ran.amini("show", "1", "--store", "../failed.sqlite").stdout
+    shown = ran.amini("show", "1", "--json", "--store", "../failed.sqlite").stdout
+    assert json.loads(shown)["run"]["failure"] == told
     assert json.loads(ran.amini("show", "1", "--json").stdout)["run"]["failure"] == ""
 
 
 def test_what_cannot_be_shown_is_refused(ran: Home) -> None:
-    for words in (("1", "--patch", "3"), ("--patch", "1"), ("--html", "x"), ("1", "--patch", "1", "--json"), ("2",)):
+    for words in (("1", "--patch", "3"), ("--patch", "1"), ("--html", "x"), ("1", "--patch", "1", "--json"), ("99",)):
         done = ran.amini("show", *words)
         assert (done.returncode, done.stdout) == (2, "")
         assert one_sentence(done.stderr)
@@ -72,26 +74,34 @@ def test_the_page_of_a_run_is_written_to_its_file(ran: Home) -> None:
     assert "cannot be written" in one_sentence(refused.stderr)
 
 
-def said(home: Home, encoding: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(
-        home.command(*words),
-        cwd=home.repository,
-        env=home.environment(encoding),
-        capture_output=True,
-        text=True,
-        encoding="ascii",
-        errors="replace",
-        check=False,
-    )
-    assert done.returncode in {0, 2, 3}, (words, done.stderr)
+EACH = """
+import sys
+from agentless_mini import cli
+words = sys.argv[1:]
+while words:
+    at = words.index(";")
+    sys.argv, words = ["amini", *words[:at]], words[at + 1 :]
+    try:
+        cli.app(sys.argv[1:], prog_name="amini")
+    except SystemExit as ended:
+        print("---", ended.code or 0, flush=True)
+"""
+
+
+def said(home: Home, encoding: dict[str, str], *commands: tuple[str, ...]) -> list[str]:
+    """Return what each command writes to stdout, all run in one process with this encoding."""
+    words = [word for command in commands for word in (*command, ";")]
+    done = home.run([sys.executable, "-c", EACH, *words], encoding)
     assert "Traceback" not in done.stderr
     assert "codec" not in done.stderr
-    return done
+    parts = re.split(r"^--- (\d+)\n", done.stdout, flags=re.MULTILINE)
+    assert (len(parts) // 2, set(parts[1::2]) <= {"0", "2", "3"}) == (len(commands), True), done.stderr
+    return parts[:-1:2]
 
 
 @pytest.mark.parametrize("encoding", OTHERS, ids=lambda one: " ".join(one.values()))
 def test_a_run_is_shown_in_any_locale(ran: Home, encoding: dict[str, str]) -> None:
-    assert "na" in said(ran, encoding, "show", "1").stdout
+    assert "na" in said(ran, encoding, ("show", "1"))[0]
 
 
 @pytest.mark.parametrize("encoding", NARROW, ids=lambda one: " ".join(one.values()))
@@ -100,23 +110,26 @@ def test_every_command_speaks_where_there_is_nothing_but_ascii(ran: Home, encodi
     (ran.repository / issue).write_text(ISSUE, encoding="utf-8")
     with server() as endpoint:
         asked = "--base-url", endpoint.url, "-n", "2"
-        patch = said(ran, encoding, "repair", ".", issue, *asked).stdout
-        git(ran.repository, "apply", "--check", stdin=patch.encode())
-        assert json.loads(said(ran, encoding, "repair", ".", issue, *asked, "--json").stdout)["schema"] == 2
-        said(ran, encoding, "repair", ".", "--text", ISSUE, *asked, "--files", "caf\xe9.py")
-    assert "\\u201cquotes" in said(ran, encoding, "show", "1").stdout
-    said(ran, encoding, "show", "1", "--html", page)
+        patch, document, shown, *_ = said(
+            ran,
+            encoding,
+            ("repair", ".", issue, *asked),
+            ("repair", ".", issue, *asked, "--json"),
+            ("show", "1"),
+            ("show", "1", "--html", page),
+            ("repair", ".", "--text", ISSUE, *asked, "--files", "caf\xe9.py"),
+            ("repair", ".", "nothing-\u4e2d.md"),
+            ("repair", ".", "--text", ISSUE, "--config", "\u4e2d.toml"),
+            ("show",),
+            ("show", "--store", "../\u4e2d.sqlite"),
+            ("show", "1", "--all", "--prompts", "--completions"),
+            ("report", "\u4e2d"),
+            ("serve", "--status"),
+            ("eval", "--dataset", "\u4e2d.jsonl"),
+            ("\u4e2d",),
+            ("repair", "--help"),
+        )
+    git(ran.repository, "apply", "--check", stdin=patch.encode())
+    assert json.loads(document)["schema"] == 2
+    assert "\\u201cquotes" in shown
     assert Path(ran.repository / page).exists()
-    for words in (
-        ("repair", ".", "nothing-\u4e2d.md"),
-        ("repair", ".", "--text", ISSUE, "--config", "\u4e2d.toml"),
-        ("show",),
-        ("show", "--store", "../\u4e2d.sqlite"),
-        ("show", "1", "--all", "--prompts", "--completions"),
-        ("report", "\u4e2d"),
-        ("serve", "--status"),
-        ("eval", "--dataset", "\u4e2d.jsonl"),
-        ("\u4e2d",),
-        ("repair", "--help"),
-    ):
-        said(ran, encoding, *words)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.commands.benchmark import submit
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import Evaluation, Opened, evaluate
-from agentless_mini.commands.submitting import submit
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import EvaluationSettings, EvolveSettings, Grading

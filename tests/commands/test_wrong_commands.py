@@ -6,11 +6,9 @@ nobody listens, `{fake}` a server of the model "scripted", `{web}` one that is n
 daemon without any image; variables stand before `amini`. No answer of the model is paid for, unless the code is 5.
 """
 
-import os
 import re
 import shlex
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -134,33 +132,18 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize(("typed", "told"), TABLE, ids=[typed for typed, _ in TABLE])
-def test_a_mistake_gets_one_line(
-    typed: str, told: str, scene: Scene, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_gets_one_line(typed: str, told: str, scene: Scene) -> None:
     if re.search(r"\bamini learn (?:sft|rl|reward-model|export)\b", typed):
         need_training()
-    variables, words = split(scene.filled(typed))
-    for name in [name for name in os.environ if name.startswith(("AMINI_", "OPENAI_"))]:
-        monkeypatch.delenv(name)
-    for name, value in {**scene.home.environment(), **variables}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(scene.home.repository)
-    delivered = len(scene.fake.log.deliveries)
-    with pytest.raises(SystemExit) as ended:
-        cli.app(words, prog_name="amini")
-    out, err = capfd.readouterr()
-    assert out == ""
-    code = ended.value.code
-    assert code == 5 or len(scene.fake.log.deliveries) == delivered
-    line = err.strip() if code == 5 else one_sentence(err)
-    assert re.sub(r"-[0-9a-f]{12}\.sqlite", "-{hash}.sqlite", f"{code} {line}") == scene.filled(told)
-
-
-def split(typed: str) -> tuple[dict[str, str], list[str]]:
-    """Return the variables before `amini`, and the words after it."""
-    words = shlex.split(typed)
+    words = shlex.split(scene.filled(typed))
     at = words.index("amini")
-    return dict(word.split("=", 1) for word in words[:at]), words[at + 1 :]
+    delivered = len(scene.fake.log.deliveries)
+    done = scene.home.amini(*words[at + 1 :], env=dict(word.split("=", 1) for word in words[:at]))
+    code = done.returncode
+    assert done.stdout == ""
+    assert code == 5 or len(scene.fake.log.deliveries) == delivered
+    line = done.stderr.strip() if code == 5 else one_sentence(done.stderr)
+    assert re.sub(r"-[0-9a-f]{12}\.sqlite", "-{hash}.sqlite", f"{code} {line}") == scene.filled(told)
 
 
 @pytest.mark.parametrize(
@@ -173,14 +156,7 @@ def split(typed: str) -> tuple[dict[str, str], list[str]]:
 )
 def test_a_process_that_was_started_oddly(scene: Scene, lacking: str, code: int, line: str) -> None:
     command = shlex.join(scene.home.command("repair", ".", "-", "--base-url", DEAD))
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"{command} {lacking}"],
-        cwd=scene.home.repository,
-        env=scene.home.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = scene.home.run(["/bin/sh", "-c", f"{command} {lacking}"])
     assert (done.returncode, one_sentence(done.stderr)) == (code, line)
 
 
@@ -203,14 +179,7 @@ slow = {"torch", "transformers", "trl", "ray", "swebench", "xllamacpp"}
 atexit.register(lambda: print(*sorted(slow & set(sys.modules))))
 cli.app(sys.argv[1:], prog_name="amini")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", told, *shlex.split(typed)],
-        cwd=scene.home.repository,
-        env=scene.home.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = scene.home.run([sys.executable, "-c", told, *shlex.split(typed)])
     lacks_trainers = typed.startswith("learn") and find_spec("torch") is None and "--kind" not in typed
     assert (done.returncode, done.stdout) == (4 if lacks_trainers else 2, "\n"), done.stderr
 

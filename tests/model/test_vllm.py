@@ -55,7 +55,7 @@ def test_a_model_of_the_hub_is_served_under_its_name_by_the_interpreter_that_is_
 
 def test_a_commit_of_the_hub_is_what_is_loaded_and_part_of_the_name() -> None:
     commit = "0123456789abcdef" * 2 + "0" * 8
-    plan = plan_vllm(f"owner/name@{commit}", VllmSettings(python=PYTHON), TWO)
+    plan = plan_vllm(f"owner/name@{commit.upper()}", VllmSettings(python=PYTHON), TWO)
     given = flags(plan)
     assert given["--model"] == "owner/name"
     assert given["--revision"] == given["--tokenizer-revision"] == given["--code-revision"] == commit

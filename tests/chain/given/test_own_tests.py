@@ -14,13 +14,16 @@ from agentless_mini.domain import (
     Fault,
     FileKind,
     GivenTests,
+    Harness,
     Issue,
+    Job,
     JobResult,
     Note,
     Origin,
     Outcome,
     Phase,
     PhaseStarted,
+    ResultFile,
     Runner,
     SourceFile,
     StepResult,
@@ -28,6 +31,7 @@ from agentless_mini.domain import (
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from tests.chain.boxes import PASSES, Said, bench, fails, recording
 from tests.chain.workbench import run, shop, text_file
+from tests.fakes.records import record_for
 from tests.fakes.sandbox import Answering, each_step, exited, refusing
 
 CART = text_file(
@@ -182,6 +186,28 @@ def test_a_test_that_is_not_there_is_a_usage_error_only_if_the_user_gave_it() ->
     with pytest.raises(UsageError, match=r"There is no test 'tests/test_cart\.py::test_gone'"):
         confirmed(given("tests/test_cart.py::test_gone"), (), absent)
     assert confirmed((), named(), absent)[:2] == ((), [])
+
+
+@pytest.mark.parametrize(
+    ("runner", "form"),
+    [
+        (Runner.PYTEST, "PATH::NAME, such as tests/test_cart.py::test_total"),
+        (Runner.UNITTEST, "PATH::NAME, such as tests/test_cart.py::CartTest::test_total"),
+        (Runner.JEST, "PATH::NAME with the names that jest reports, such as cart.test.js::cart::adds"),
+        (Runner.GO, "PATH::NAME with the names that go test reports, such as cart_test.go::TestTotal::one"),
+        (Runner.REPORT, "PATH::NAME as the report of --test-cmd has it"),
+    ],
+)
+def test_how_a_test_is_named_is_told_in_the_runners_own_form(runner: Runner, form: str) -> None:
+    def saying_nothing(job: Job) -> JobResult:
+        events = ({"event": "begun"}, {"event": "done"}, {"event": "closed"})
+        left = [(ResultFile(step.results[0], record_for(step, events)),) for step in job.steps]
+        return JobResult(tuple(StepResult(Ending.EXITED, 0, results=files) for files in left))
+
+    boxes, _, _ = bench(saying_nothing, TREE, Harness(runner, ("run",)))
+    with pytest.raises(UsageError) as raised:
+        run(confirm(given("tests/test_cart.py::test_gone", runner=runner), (), boxes))
+    assert str(raised.value).endswith(f": give --failing-test {form}.")
 
 
 def test_a_command_that_cannot_be_run_is_a_usage_error() -> None:

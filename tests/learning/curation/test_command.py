@@ -37,7 +37,7 @@ def arguments(out: str, *more: str) -> tuple[str, ...]:
 
 def test_a_document_says_what_came_of_it(home: Home, tmp_path: Path) -> None:
     small_world(tmp_path)
-    ended = home.amini(*arguments("out"))
+    ended = home.process(*arguments("out"))
     assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)
     assert document["rows"]["train"] == len(rows_of(tmp_path / "out")) == 1
@@ -46,7 +46,7 @@ def test_a_document_says_what_came_of_it(home: Home, tmp_path: Path) -> None:
     said = " ".join(ended.stderr.split())
     assert "note: no model is named, so that rows show no file but those that change" in said
     assert "note: no row is in valid and test." in said
-    assert home.amini(*arguments("out", "--quiet")).stderr == ""
+    assert home.process(*arguments("out", "--quiet")).stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_document_says_what_came_of_it(home: Home, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_used_is_a_sentence(home: Home, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     small_world(tmp_path)
-    ended = home.amini(*words)
+    ended = home.process(*words)
     assert ended.returncode in {2, 4}
     assert said in one_sentence(ended.stderr)
     assert ended.stdout == ""
@@ -75,10 +75,10 @@ def test_a_model_names_the_relevant_files_and_is_asked_once(home: Home, tmp_path
     script = Script(rules=(Rule(stage="localize", answers=(Answer(text="```\nhalf.py\nother.py\n```"),)),))
     with ScriptedServer(ServedModel(script=script)) as server:
         more = ("--base-url", server.url)  # which is asked because it is named
-        assert home.amini(*arguments("out", *more)).returncode == 0
+        assert home.process(*arguments("out", *more)).returncode == 0
         asked = len(server.log.chats())
         world.write("more.json.gz", [issue_event(2, "another")])
-        ended = home.amini(*arguments("out", *more))
+        ended = home.process(*arguments("out", *more))
         assert ended.returncode == 0, ended.stderr
         assert len(server.log.chats()) == asked
     (row,) = rows_of(tmp_path / "out")
@@ -93,7 +93,7 @@ def shards(folder: Path) -> int:
 @pytest.mark.thorough
 def test_killed_at_random_moments_it_ends_with_the_same_rows(home: Home, tmp_path: Path) -> None:
     many(tmp_path, 8)
-    whole = home.amini(*arguments("whole"))
+    whole = home.process(*arguments("whole"))
     moments = random.Random(7)  # noqa: S311 - moments of a test
     for _ in range(6):
         running = subprocess.Popen(
@@ -111,7 +111,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_rows(home: Home, tmp_pat
                 break
         running.send_signal(signal.SIGKILL)
         running.wait()
-    ended = home.amini(*arguments("out"))
+    ended = home.process(*arguments("out"))
     assert {**json.loads(ended.stdout), "out": "", "seconds": 0} == {
         **json.loads(whole.stdout),
         "out": "",
@@ -155,9 +155,9 @@ def cluster() -> Iterator[str]:
 @pytest.mark.thorough
 def test_a_cluster_comes_to_the_same_rows(home: Home, tmp_path: Path, cluster: str) -> None:
     many(tmp_path, 5)
-    ended = home.amini(*arguments("far", "--cluster", cluster))
+    ended = home.process(*arguments("far", "--cluster", cluster))
     assert ended.returncode == 0, ended.stderr
-    near = home.amini(*arguments("near"))
+    near = home.process(*arguments("near"))
     assert {**json.loads(ended.stdout), "out": "", "seconds": 0} == {**json.loads(near.stdout), "out": "", "seconds": 0}
     assert rows_of(tmp_path / "far") == rows_of(tmp_path / "near")
     assert len(rows_of(tmp_path / "far")) == 5
@@ -170,6 +170,6 @@ def test_a_failure_on_a_cluster_is_a_sentence(home: Home, tmp_path: Path, cluste
     work = tmp_path / "out" / "work"
     work.mkdir(parents=True)
     (work / "events").write_text("in the way")
-    ended = home.amini(*arguments("out", "--cluster", cluster))
+    ended = home.process(*arguments("out", "--cluster", cluster))
     assert ended.returncode == 4
     one_sentence(ended.stderr.strip().rpartition("\n")[2])
