@@ -28,8 +28,7 @@ from agentless_mini.installing import install_command
 from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.checkpoints import ADAPTER_FILE, PARENTS_FILE, claim, data_digest, find_checkpoint
 from agentless_mini.learning.rewarding import InImage, open_plain, running_checks
-from agentless_mini.learning.rows import SPLITS, Row, check_kinds, read_rows, require_apart, require_rows
-from agentless_mini.learning.tasks import as_bytes
+from agentless_mini.learning.rows import SPLITS, Row, as_bytes, check_kinds, read_rows, require_apart, require_rows
 from agentless_mini.model.embedded.weights import find_weights, require_model
 from agentless_mini.ports import Sampler, Watch
 from agentless_mini.record import RecordedSampler, Store

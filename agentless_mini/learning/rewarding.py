@@ -42,7 +42,7 @@ from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.reward import COSTS, Oracle, format_penalty, read_patch, reward, shaped
-from agentless_mini.learning.rows import Row, RowFile
+from agentless_mini.learning.rows import Row, row_of
 from agentless_mini.ports import Watch
 from agentless_mini.settings.learning import Comparison
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
@@ -86,9 +86,7 @@ def row_text(row: Row) -> str:
 @functools.lru_cache(_KEPT)
 def read_row(text: str) -> Row:
     """Return the row of `row_text`."""
-    values: dict[str, Any] = json.loads(text)
-    files = tuple(RowFile(**file) for file in values["files"])
-    return Row(**{**values, "files": files, "parents": tuple(values["parents"])})
+    return row_of(json.loads(text))
 
 
 def read_rollout(row: Row, text: str, *, ended: bool) -> Answer:

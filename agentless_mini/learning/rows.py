@@ -5,7 +5,7 @@ that inference reads. Texts are UTF-8, with their own newlines.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
@@ -73,7 +73,7 @@ class Row:
         """Return the files that the true repair changes, sorted by path."""
         changed = (file for file in self.files if file.before != file.after)
         return tuple(
-            FileChange(file.path, _data(file.before), _data(file.after), _MODE)
+            FileChange(file.path, as_bytes(file.before), as_bytes(file.after), _MODE)
             for file in sorted(changed, key=lambda file: file.path)
         )
 
@@ -111,8 +111,15 @@ class Row:
         return f"<think>\n{self.reasoning.strip()}\n</think>\n<solution>\n{edits}</solution>"
 
 
-def _data(text: str | None) -> bytes | None:
+def as_bytes(text: str | None) -> bytes | None:
+    """Return the bytes of a text, None where there is none."""
     return None if text is None else text.encode()
+
+
+def row_of(values: Mapping[str, Any]) -> Row:
+    """Return the row that JSON or parquet has as these values."""
+    files = tuple(RowFile(**file) for file in values["files"])
+    return Row(**{**values, "files": files, "parents": tuple(values["parents"])})
 
 
 _NAMES = [field.name for field in fields(Row)]
@@ -167,9 +174,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     for file in _some_files(path):
         with _opened(file) as opened:
             for batch in opened.iter_batches(batch_size=_AT_ONCE, columns=_NAMES):
-                for values in batch.to_pylist():
-                    files = tuple(RowFile(**one) for one in values["files"])
-                    yield Row(**{**values, "files": files, "parents": tuple(values["parents"])})
+                yield from map(row_of, batch.to_pylist())
 
 
 def require_rows(path: Path, split: str = "") -> int:
@@ -227,8 +232,6 @@ def require_apart(data: Path, out: Path) -> None:
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file that has the columns of rows. What is wrong with it, or with what is read of it, is `UsageError`."""
     name = printable(str(path))
-    if not path.exists():
-        raise UsageError(f"There is no {name}: name the output of a curation.")
     arrow, parquet = _pyarrow()
 
     def unreadable(error: BaseException) -> UsageError:

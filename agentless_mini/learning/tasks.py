@@ -25,7 +25,7 @@ from agentless_mini.edits import changed_files, write_answer
 from agentless_mini.errors import RepositoryError, Unreachable, UsageError, boundary, printable
 from agentless_mini.learning.curation.filters import NAMES, LeftOut, Step, is_benchmark_fork
 from agentless_mini.learning.curation.history import History, Mirrors
-from agentless_mini.learning.rows import SPLITS, Row, RowFile
+from agentless_mini.learning.rows import SPLITS, Row, RowFile, as_bytes
 from agentless_mini.repository.gitcommand import REGULAR
 from agentless_mini.repository.patches import patch_reader
 
@@ -161,11 +161,6 @@ def _told(content: str) -> tuple[FileChange, ...]:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LeftOut(Step.UNREADABLE) from error
-
-
-def as_bytes(text: str | None) -> bytes | None:
-    """Return the bytes of a text, None where there is none."""
-    return None if text is None else text.encode()
 
 
 def _text(data: bytes | None) -> str | None:

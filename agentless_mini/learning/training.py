@@ -227,10 +227,11 @@ def configured(kind: type[Config], task: Task, house: dict[str, Any], settings: 
         if isinstance(value, str) and not any(_is_text(one) for one in (kinds[name], *get_args(kinds[name]))):
             raise UsageError(f"{where} must not be a text ({printable(value)!r}): see {known} of TRL.")
     try:
-        return kind(**{**house, **settings.trl})
+        made: Config = kind(**{**house, **settings.trl})
     except (ValueError, TypeError, NotImplementedError) as error:
         said = printable(" ".join(str(error).split()))
         raise UsageError(f"TRL refuses its settings ({said}): correct [{section}.trl].") from error
+    return made
 
 
 def _is_text(kind: object) -> bool:

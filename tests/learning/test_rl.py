@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import RewardKind
+from agentless_mini.domain import Patch, RewardKind
 from agentless_mini.errors import UsageError
-from agentless_mini.learning.rewarding import Answer, read_rollout, read_row
+from agentless_mini.learning.rewarding import Answer, Measure, read_rollout, read_row
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.texts import ChatTokens
 from agentless_mini.settings.learning import Device, Generation, Potential, Precision, RlSettings
@@ -35,12 +36,12 @@ SMALL = RlSettings(
 )
 
 
-def train(model: Path, data: Path, settings: RlSettings) -> dict[str, object]:
+def train(model: Path, data: Path, settings: RlSettings, checking: Measure | None = None) -> dict[str, object]:
     from agentless_mini.learning.rl import train_rl
     from agentless_mini.learning.training import Task
 
     task = Task("rl", str(model), data, data.parent / "out", load_prompts(None), lambda said: None)
-    found: dict[str, object] = json.loads(train_rl(task, settings).document())
+    found: dict[str, object] = json.loads(train_rl(task, settings, checking).document())
     return found
 
 
@@ -48,20 +49,25 @@ def rollouts(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "rollouts.jsonl").read_text().splitlines()]
 
 
-def test_it_learns_saves_and_resumes(
-    model: Path, tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_learns_saves_and_resumes(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetensors.torch
 
     from agentless_mini.learning import rl
 
-    data, out = tiny.write_data(tmp_path, rows), tmp_path / "out"
+    asked: list[Patch] = []
+
+    def checking(wanted: Sequence[tuple[Row, Patch]]) -> list[float | None]:
+        asked.extend(patch for _, patch in wanted)
+        return [1.0] * len(wanted)
+
+    data, out = tiny.write_data(tmp_path, tiny.rows(8, check="raise SystemExit(0)")), tmp_path / "out"
+    settings = SMALL.model_copy(update={"answer_tokens": 16, "reward": RewardKind.TESTS})
     other = tmp_path / "other"
     shutil.copytree(model, other)
     config = json.loads((other / "generation_config.json").read_text())
     ends = list(range(100, 600))  # of 603 tokens: every end that the model knows ends a rollout
     (other / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": ends}))
-    first = train(other, data, SMALL.model_copy(update={"answer_tokens": 16}))
+    first = train(other, data, settings, checking)
     assert (first["steps"], first["finished"]) == (1, True)
     (ended,) = rollouts(out)[:1]
     assert (ended["step"], ended["reward"], ended["outcome"] != "truncated") == (0, -1.0, True)
@@ -69,10 +75,11 @@ def test_it_learns_saves_and_resumes(
     # So small a model says nothing that could be read: of each pair of rollouts one is taken to be right.
     right = itertools.cycle([True, False])
     monkeypatch.setattr(rl, "read_rollout", lambda row, said, ended: answer_of(row) if next(right) else read(row, said))
-    second = train(other, data, SMALL.model_copy(update={"answer_tokens": 16, "steps": 2}))
+    second = train(other, data, settings.model_copy(update={"steps": 2}), checking)
     assert (second["steps"], second["finished"]) == (2, True)
     assert math.isfinite(float(str(second["loss"])))
     assert [(one["step"], one["reward"]) for one in rollouts(out)[-2:]] == [(1, 1.0), (1, -1.0)]
+    assert len(asked) == 1  # for patches alone
     before, after = (
         safetensors.torch.load_file(place / "adapter_model.safetensors") for place in (out / "checkpoint-1", out)
     )

@@ -132,10 +132,10 @@ def _plan(curation: Curation) -> tuple[list[Task], list[Task]]:
         states[part_of(owner, settings.partitions)].append(state)
 
     parts = []
-    for number, state in enumerate(states):
+    for number, owned in enumerate(states):
         answers = work / f"answers-{settings.partitions}" / f"{number:05}.sqlite"
         make = partial(shard_part, number, listed, mirrors, settings, curation.finding, answers)
-        parts.append(Task(place / f"{number:05}-{_digest(*state)}", make))
+        parts.append(Task(place / f"{number:05}-{_digest(*owned)}", make))
     return events, parts
 
 
