@@ -9,8 +9,8 @@ of its shingles: runs of three words of the issue and of the lines that the chan
 finds the rows that may be similar, and the similarity of Jaccard that decides is exact.
 
 Repositories are of one family where they have a first commit in common, or events say that one was forked from the
-other. A family is known by the least first commit of its members, or by the least name in lower case where none is
-known: more input can join families, but does not rename one whose members are cloned.
+other. Its name is the least first commit of its members, or the least name in lower case where none is known: more
+input can join families, but does not rename one whose members are cloned.
 """
 
 import hashlib
@@ -179,10 +179,7 @@ def _jaccard(one: Any, other: Any) -> float:  # noqa: ANN401 - arrays
 
 
 def families_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the name of the family of each repository and first commit, in lower case, by pairs of one family.
-
-    Names of repositories hold a "/" and ids do not; of the two an id becomes the family's.
-    """
+    """Return the name of the family of each repository and first commit, in lower case, by pairs of one family."""
     families: dict[str, set[str]] = {}
     for one, other in pairs:
         own, others = (families.setdefault(name, {name}) for name in (one.lower(), other.lower()))
@@ -192,7 +189,8 @@ def families_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
             families.update(dict.fromkeys(fewer, more))
     names: dict[str, str] = {}
     for members in {id(members): members for members in families.values()}.values():
-        names.update(dict.fromkeys(members, min(members, key=lambda name: ("/" in name, name))))
+        first = min(members, key=lambda name: ("/" in name, name))  # ids hold no "/" and come before repositories
+        names.update(dict.fromkeys(members, first))
     return names
 
 
