@@ -1,7 +1,4 @@
-"""`amini learn curate` and `synthesize`: rows from pull requests, and a teacher's reasoning for rows.
-
-What a model answers while data is made is recorded, and told in plain lines.
-"""
+"""`amini learn curate`, `rows`, `synthesize` and `export-rows`: the data that models learn from."""
 
 import asyncio
 import json
@@ -142,7 +139,7 @@ def with_model(config: Config, machine: Machine, record: Path) -> Iterator[Relev
 
 @contextmanager
 def _told(lines: Lines, warning: str) -> Iterator[Tell]:
-    """Show bars of the steps, one below the other, once there is something to do; before them a warning."""
+    """Show bars of the steps once there is something to do; before them a warning."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     progress, bars = Progress(*columns, console=lines.console), dict[str, TaskID]()
 
@@ -222,13 +219,11 @@ def made_folder(out: Path) -> Path:
 
 async def write_parts(out: Path, rows: AsyncIterator[Row], counts: Counter[str], lines: Lines) -> None:
     """Write rows to part-00000.parquet and so on in a folder, and remove what an earlier run left beside them."""
-    written: list[Path] = []
-    part: list[Row] = []
+    written, part = list[Path](), list[Row]()
 
     def write() -> None:
-        path = out / f"part-{len(written):05}.parquet"
-        write_rows(path, part)
-        written.append(path)
+        written.append(out / f"part-{len(written):05}.parquet")
+        write_rows(written[-1], part)
         lines.say(f"{counted(sum(counts.values()), 'row')}: {dict(counts)}")
         part.clear()
 
@@ -242,6 +237,5 @@ async def write_parts(out: Path, rows: AsyncIterator[Row], counts: Counter[str],
 
 
 def _remove_others(out: Path, written: list[Path]) -> None:
-    for path in sorted(out.glob("part-*.parquet")):
-        if path not in written:
-            path.unlink()
+    for path in set(out.glob("part-*.parquet")).difference(written):
+        path.unlink()

@@ -1,7 +1,4 @@
-"""`amini learn sft`, `rl`, `reward-model` and `export`: a model from rows, and its checkpoint in other forms.
-
-The trainers' libraries are imported last: that takes a minute on a slow machine.
-"""
+"""`amini learn sft`, `rl`, `reward-model` and `export`. The trainers' libraries are imported last: that takes long."""
 
 import asyncio
 import dataclasses
@@ -31,8 +28,7 @@ from agentless_mini.installing import install_command
 from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.checkpoints import ADAPTER_FILE, PARENTS_FILE, claim, data_digest, find_checkpoint
 from agentless_mini.learning.rewarding import InImage, open_plain, running_checks
-from agentless_mini.learning.rows import SPLITS, Row, check_kinds, read_rows, require_apart, require_rows
-from agentless_mini.learning.tasks import as_bytes
+from agentless_mini.learning.rows import SPLITS, Row, as_bytes, check_kinds, read_rows, require_apart, require_rows
 from agentless_mini.model.embedded.weights import find_weights, require_model
 from agentless_mini.ports import Sampler, Watch
 from agentless_mini.record import RecordedSampler, Store
@@ -47,7 +43,6 @@ if TYPE_CHECKING:
     from agentless_mini.learning.training import Task
 
 PARENTS = "parents"
-_STDOUT, _STDERR = 1, 2
 _TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
@@ -79,10 +74,7 @@ def run_sft(training: "TrainingOptions", options: "SftOptions", config: Config, 
 
 
 def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> None:
-    """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows.
-
-    Where tests are the reward, or its potential, they run in a sandbox.
-    """
+    """Train, and print a document as `run_sft` does. Tests that are the reward, or its potential, run in boxes."""
     _, lines = _begin(training, config.rl)
     kinds = check_kinds(training.data, SPLITS[0]) if config.rl.runs_checks else set()
     if _planned(training, config.rl):
@@ -108,7 +100,7 @@ def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> Non
 
 
 def run_reward_model(training: "TrainingOptions", config: Config) -> None:
-    """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
+    """Train, and print a document as `run_sft` does."""
     _, lines = _begin(training, config.reward_model)
     if _planned(training, config.reward_model):
         return
@@ -136,18 +128,14 @@ def run_export(options: "ExportOptions", machine: Machine) -> None:
         checkpoint = dataclasses.replace(checkpoint, model=options.model)
     made: dict[str, object] = {}
     if options.merge is not None:
-        made["merged"] = _exported(export.merge(checkpoint, options.merge))
+        made["merged"] = export.merge(checkpoint, options.merge).document()
     if options.gguf is not None:
         # The carried model's tokenizer is the one of what is trained from it.
         say = Lines(quiet=False).say
         base = options.base or find_weights(WeightsSettings(), machine.weights, say).path
-        made["gguf"] = _exported(export.export_gguf(checkpoint, base, options.gguf, GgufWeights(options.weights)))
+        weights = GgufWeights(options.weights)
+        made["gguf"] = export.export_gguf(checkpoint, base, options.gguf, weights).document()
     sys.stdout.write(canonical_json(made) + "\n")
-
-
-def _exported(told: object) -> dict[str, object]:
-    said = dataclasses.asdict(told)  # type: ignore[call-overload]
-    return {**said, "path": str(said["path"])}
 
 
 # --- what trainers share ---------------------------------------------------------------------------------------------
@@ -213,13 +201,14 @@ def _tell(outcome: "Ended") -> None:
 def stdout_kept() -> Iterator[None]:
     """Send what libraries, and what they start, print on stdout to stderr: stdout is for the result."""
     sys.stdout.flush()
-    kept = os.dup(_STDOUT)
-    os.dup2(_STDERR, _STDOUT)
+    stdout, stderr = 1, 2
+    kept = os.dup(stdout)
+    os.dup2(stderr, stdout)
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, _STDOUT)
+        os.dup2(kept, stdout)
         os.close(kept)
 
 
@@ -237,7 +226,7 @@ class NoGrader:
 async def check_in_image(row: Row, patches: Sequence[Patch], testbeds: Testbeds, watch: Watch) -> list[float | None]:
     """Return for each patch of a row whether all tests of its check pass with it, in boxes of the check's image.
 
-    None where the machine does not do its part, which people are told: that is no verdict.
+    None where the machine does not do its part, which people are told.
     """
     foreign = f"The check of {printable(row.id)} names no tests of an image: correct it, or leave the row out."
     with boundary(dict.fromkeys((ValueError, KeyError, TypeError), lambda error: UsageError(foreign))):

@@ -1,9 +1,8 @@
 """What a model is asked about rows: reasoning by a teacher, and earlier patches as the rounds of EvoScale would show.
 
-Reasoning is kept only if the edits that follow it come to the oracle, by normal form: a teacher that loses the thread
-is not believed. Rows that have a reasoning are passed on as they are. Of parents, answers that are no patch are
-dropped, and of several with one normal form the first is kept. Among them may be right ones: a model that is to evolve
-must learn to keep those, too.
+Reasoning is kept only if the edits that follow it come to the oracle, by normal form. Of parents, answers that are no
+patch are dropped, and of several with one normal form the first is kept. Among them may be right ones: a model that is
+to evolve must learn to keep those, too.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ async def synthesize(
 ) -> AsyncIterator[Row]:
     """Yield all rows in order, with a reasoning where one is kept; `counts` says what became of each.
 
-    A row's tries are made one after another. Raises what the sampler raises.
+    A row's tries are made one after another.
     """
 
     async def explained(row: Row) -> tuple[str, str]:
@@ -85,10 +84,7 @@ async def with_parents(
     seed: int = 0,
     temperature: float = 1.0,
 ) -> AsyncIterator[Row]:
-    """Yield all rows in order with the distinct patches among so many answers; `counts` says what became of each.
-
-    Raises what the sampler raises.
-    """
+    """Yield all rows in order with the distinct patches among so many answers; `counts` says what became of each."""
 
     async def bred(row: Row) -> Row:
         plain = replace(row, parents=())
@@ -129,7 +125,7 @@ async def in_turn(rows: Iterable[Row], ask: Callable[[Row], Awaitable[Result]], 
 async def answers(
     sampler: Sampler, messages: tuple[Message, ...], params: SamplingParams, indices: tuple[int, ...], row: Row
 ) -> tuple[Completion, ...]:
-    """Return the wanted samples of a prompt, in order of index. Raises what the sampler raises."""
+    """Return the wanted samples of a prompt, in order of index."""
     model = (await sampler.card()).name
     stream = sampler.sample(SampleRequest(model, messages, params, indices, Stage.REPAIR, row.id))
     return tuple(sorted([one async for one in stream], key=lambda completion: completion.index))

@@ -1,14 +1,12 @@
 """The folder of a training: whether it is this training's, from where it goes on, and how it stops with a checkpoint.
 
-    OUT/run.json              what is trained on what: another command must not go on here
-    OUT/parents.json          where its parents come from, where it sampled them itself
-    OUT/done.json             how it ended, once it has: the same command again says so and does nothing
-    OUT/checkpoint-N/         as transformers' trainer writes them; the last whole one is resumed
-    OUT/metrics.jsonl         one line of metrics for every few steps; OUT/runs/ is for tensorboard
-    OUT/rollouts.jsonl        a few rollouts of each batch (reinforcement learning)
-    OUT/                      the trained model or adapter itself, with its card README.md
-
-Nothing is trained here.
+OUT/run.json              what is trained on what: another command must not go on here
+OUT/parents.json          where its parents come from, where it sampled them itself
+OUT/done.json             how it ended, once it has: the same command again says so and does nothing
+OUT/checkpoint-N/         as transformers' trainer writes them; the last whole one is resumed
+OUT/metrics.jsonl         one line of metrics for every few steps; OUT/runs/ is for tensorboard
+OUT/rollouts.jsonl        a few rollouts of each batch (reinforcement learning)
+OUT/                      the trained model or adapter itself, with its card README.md
 """
 
 import contextlib
@@ -27,25 +25,18 @@ from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
 from agentless_mini.learning.rows import row_files
 
-RUN_FILE = "run.json"
-PARENTS_FILE = "parents.json"
-DONE_FILE = "done.json"
-METRICS_FILE = "metrics.jsonl"
-ROLLOUTS_FILE = "rollouts.jsonl"
+RUN_FILE, PARENTS_FILE, DONE_FILE = "run.json", "parents.json", "done.json"
+METRICS_FILE, ROLLOUTS_FILE = "metrics.jsonl", "rollouts.jsonl"
+EXAMPLES_FILE, COUNTS_FILE = "examples.arrow", "examples.json"
 # Settings that a training may be continued with another value of.
 FREE = frozenset(
     {"steps", "epochs", "minutes", "save_every", "keep", "log_every", "log_rollouts", "tracker", "device"}
     | {"generation", "server", "gpu_share"}  # who writes rollouts, and where: the policy is the same
 )
-
 FOLDERS = frozenset({"adapter", "scorer"})  # settings that name a folder of weights
-
-_CHUNK = 2**20
+ADAPTER_FILE = "adapter_config.json"
 _WHOLE, _BLOCKS, _BLOCK = 2**26, 1024, 2**16
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*config.json")
-_FOREIGN = "a model that is not of this training"
-_STATE = "trainer_state.json"
-ADAPTER_FILE = "adapter_config.json"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -120,7 +111,7 @@ def data_digest(data: Path) -> str:
     with boundary({OSError: lambda error: UsageError(f"{name} cannot be read ({error}): name rows in parquet.")}):
         for file in row_files(data):
             with file.open("rb") as source:
-                while chunk := source.read(_CHUNK):
+                while chunk := source.read(2**20):
                     digest.update(chunk)
     return digest.hexdigest()
 
@@ -141,8 +132,10 @@ def claim(out: Path, said: str, run_file: str = RUN_FILE) -> None:
             return
         taken = ("config.json", ADAPTER_FILE, "checkpoint-*")  # it would be overwritten, or trained on
         if any(next(out.glob(name), None) for name in taken):
-            differ = "another training (model, data, settings or prompts differ)" if file.exists() else _FOREIGN
-            raise UsageError(f"{name} holds {differ}: name another --out.")
+            another = "another training (model, data, settings or prompts differ)"
+            held = another if file.exists() else "a model that is not of this training"
+            raise UsageError(f"{name} holds {held}: name another --out.")
+        (out / COUNTS_FILE).unlink(missing_ok=True)  # with other settings the examples are others
         partial = file.with_name(f".{file.name}.partial")  # a torn one would make the folder another training's
         partial.write_text(said + "\n", encoding="utf-8")
         partial.replace(file)
@@ -150,22 +143,18 @@ def claim(out: Path, said: str, run_file: str = RUN_FILE) -> None:
 
 def last_checkpoint(out: Path) -> Path | None:
     """Return the newest whole checkpoint; one that was cut off while it was written is passed over."""
-    found = [path for path in out.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    newest_first = sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True)
-    return next((path for path in newest_first if _is_whole(path)), None)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    """Return whether the trainer's state, which is written last, can be read."""
-    try:
-        return "global_step" in json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    steps = [path.name.removeprefix("checkpoint-") for path in out.glob("checkpoint-*")]
+    for step in sorted((step for step in steps if step.isdigit()), key=int, reverse=True):
+        path = out / f"checkpoint-{step}"
+        with contextlib.suppress(OSError, ValueError):  # its state is written last
+            if "global_step" in json.loads((path / "trainer_state.json").read_text(encoding="utf-8")):
+                return path
+    return None
 
 
 @dataclass(slots=True)
 class Stop:
-    """Whether a training should stop after the step under way: its time is up, or somebody asked for it.
+    """Whether a training should stop after the step under way: at the deadline, or as somebody asks.
 
     The deadline is on the monotonic clock.
     """

@@ -6,7 +6,7 @@ of `ARCHITECTURES`, with plain rotary positions, and the tokenizer as a GGUF fil
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,15 @@ import gguf
 import numpy as np
 import torch
 import transformers
-from peft import PeftModel
 
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning.checkpoints import Checkpoint
-from agentless_mini.learning.policies import loading, loading_adapter, quiet
+from agentless_mini.learning.policies import load_model, loading, merged, quiet
 from agentless_mini.settings.learning import GgufWeights
 
 # transformers' names of architectures and llama.cpp's; of the last, query and key are stored as rotated pairs.
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}
 _PAIRED = frozenset({"llama"})
-_TOKENS = "tokenizer.ggml.tokens"
-
-
 _TYPES = {
     GgufWeights.F32: (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
     GgufWeights.F16: (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
@@ -42,6 +38,10 @@ class Exported:
     architecture: str
     tensors: int
     size: int
+
+    def document(self) -> dict[str, object]:
+        """Return it as JSON has it."""
+        return {**asdict(self), "path": str(self.path)}
 
 
 def merge(checkpoint: Checkpoint, out: Path) -> Exported:
@@ -93,11 +93,7 @@ def _loaded(checkpoint: Checkpoint) -> tuple[Any, Any]:
         if any(kind.endswith("ForSequenceClassification") for kind in kinds):
             raise UsageError("A reward model writes no answers and is whole already: serve its folder with vLLM.")
         tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.model)
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=torch.float32)
-    if checkpoint.adapter is not None:
-        with loading_adapter(checkpoint.adapter, checkpoint.model):
-            model = PeftModel.from_pretrained(model, str(checkpoint.adapter)).merge_and_unload()
-    return model, tokenizer
+    return merged(load_model(checkpoint.model, checkpoint.adapter, torch.float32)), tokenizer
 
 
 def _architecture(config: Any) -> str:  # noqa: ANN401 - transformers' configurations
@@ -136,11 +132,11 @@ def _add_shape(writer: Any, config: Any, file_type: Any) -> None:  # noqa: ANN40
 def _add_tokenizer(writer: Any, base: Path, vocabulary: int) -> None:  # noqa: ANN401 - as above
     """Copy all that the base's file says of its tokenizer."""
     name = printable(str(base))
-    unreadable = f"{name} is no GGUF file of the base model"
+    said = f"{name} is no GGUF file of the base model"
     errors = (OSError, ValueError, KeyError)
-    with boundary(dict.fromkeys(errors, lambda error: UsageError(f"{unreadable} ({error}): name one with --base."))):
+    with boundary(dict.fromkeys(errors, lambda error: UsageError(f"{said} ({error}): name one with --base."))):
         fields = gguf.GGUFReader(str(base)).fields
-        tokens = len(fields[_TOKENS].data)
+        tokens = len(fields["tokenizer.ggml.tokens"].data)
         if tokens != vocabulary:
             raise UsageError(f"{name} has {tokens} tokens and the model {vocabulary}: name the base model's own file.")
         for key, field in fields.items():

@@ -1,12 +1,10 @@
 """`difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()`, the very value, in a fraction of the time.
 
-difflib takes the longest common substring (the first in `a`, then the first in `b`), and then the same on its left and
-on its right. For characters that is slow: it visits each pair of equal characters, again in each part. Here the length
-of the longest common substring is found by bisection instead: two substrings of `k` characters are equal if the ranks
-of their first and last `p` characters are, `p` being the power of two not above `k`, and ranks of `2p` characters are
-made of two of `p` (Karp, Miller and Rosenberg 1972). The same substring is taken, so the value is the same.
-
-Small parts are left to difflib, or to `cydifflib`, the same algorithm in C, where that is installed.
+difflib takes the longest common substring (the first in `a`, then the first in `b`), then the same on its left and its
+right, and visits each pair of equal characters anew in each part. Here the length of that substring is found by
+bisection instead: two substrings of `k` characters are equal if the ranks of their first and last `p` characters are,
+`p` being the power of two not above `k`, and ranks of `2p` characters are made of two of `p` (Karp, Miller and
+Rosenberg 1972). Small parts are left to difflib, or to `cydifflib`, the same algorithm in C, where that is installed.
 """
 
 import difflib
@@ -35,10 +33,6 @@ class _Part(NamedTuple):
     b_stop: int
     most: int
 
-    @property
-    def pairs(self) -> int:
-        return (self.a_stop - self.a_start) * (self.b_stop - self.b_start)
-
 
 def ratio(a: str, b: str, small: int = MOST_PAIRS) -> float:
     """Return the similarity in [0, 1] of two texts, 1.0 for two empty ones. Not symmetric, as difflib's is not.
@@ -56,9 +50,9 @@ def _matched(a: str, b: str, small: int) -> Iterator[int]:
     parts = [_Part(0, len(a), 0, len(b), min(len(a), len(b)))]
     while parts:
         part = parts.pop()
-        if part.pairs <= small:
-            small_a, small_b = a[part.a_start : part.a_stop], b[part.b_start : part.b_stop]
-            blocks = SequenceMatcher(None, small_a, small_b, autojunk=False).get_matching_blocks()
+        of_a, of_b = a[part.a_start : part.a_stop], b[part.b_start : part.b_stop]
+        if len(of_a) * len(of_b) <= small:
+            blocks = SequenceMatcher(None, of_a, of_b, autojunk=False).get_matching_blocks()
             yield sum(block.size for block in blocks)
         elif length := ranks.longest(part):
             a_next, b_next = part.a_start, part.b_start
@@ -118,8 +112,9 @@ class _Ranks:
     def _keys(self, part: _Part, length: int) -> tuple[Iterable[object], Iterable[object]]:
         """Return for each substring of that length what is equal for equal ones, in `a` and in `b`."""
         level = length.bit_length() - 1
-        while len(self._levels) <= level:
-            self._levels.append(_doubled(*self._levels[-1], 1 << len(self._levels) - 1))
+        while len(self._levels) <= level:  # of two ranks of a length, one behind the other, the rank of twice that
+            size = 1 << len(self._levels) - 1
+            self._levels.append(_numbered(*(list(zip(of, of[size:], strict=False)) for of in self._levels[-1])))
         of_a, of_b = self._levels[level]
         shift = length - (1 << level)
         return (
@@ -132,11 +127,6 @@ def _pairs(ranks: Sequence[int], start: int, stop: int, shift: int) -> Iterable[
     if not shift:
         return ranks[start:stop]
     return zip(ranks[start:stop], ranks[start + shift : stop + shift], strict=True)
-
-
-def _doubled(of_a: list[int], of_b: list[int], length: int) -> tuple[list[int], list[int]]:
-    """Return the ranks of the substrings twice as long as those that are ranked here, of `length`."""
-    return _numbered(list(zip(of_a, of_a[length:], strict=False)), list(zip(of_b, of_b[length:], strict=False)))
 
 
 def _numbered(of_a: Sequence[object], of_b: Sequence[object]) -> tuple[list[int], list[int]]:

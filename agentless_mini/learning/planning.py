@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 import transformers
+from peft import get_peft_model
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import ModelUnknown, UsageError, boundary, printable
+from agentless_mini.learning.policies import freeze_lower, lora, quiet
 from agentless_mini.settings.learning import Device, Precision, RlSettings, TrainingSettings, Tuning
 
 SPEEDS = (1_000, 10_000, 100_000)
@@ -35,9 +37,9 @@ def plan(name: str, settings: TrainingSettings, rows: int, devices: int) -> str:
     )
     sequences = devices * settings.batch * settings.accumulate
     group = settings.group if isinstance(settings, RlSettings) else 1
-    model = _empty(name)
-    total, trained = sum(part.numel() for part in model.parameters()), _trained(model, settings)
-    total += trained if settings.tuning is Tuning.LORA else 0
+    model = _empty(name, settings)
+    total = sum(part.numel() for part in model.parameters())
+    trained = sum(part.numel() for part in model.parameters() if part.requires_grad)
     kept = 2 if is_half and settings.tuning is Tuning.LORA else 4
     states = total * kept + trained * 12
     activations = _activations(model.config, settings.batch * settings.max_tokens, 2 if is_half else 4)
@@ -57,24 +59,18 @@ def plan(name: str, settings: TrainingSettings, rows: int, devices: int) -> str:
     })  # fmt: skip
 
 
-def _empty(name: str) -> Any:  # noqa: ANN401 - transformers' models have no common type
-    """Return the model without weights. Raises `ModelUnknown`."""
-    transformers.utils.logging.set_verbosity_error()
+def _empty(name: str, settings: TrainingSettings) -> Any:  # noqa: ANN401 - transformers' models have no common type
+    """Return the model that is trained, without weights. Raises `ModelUnknown`."""
+    quiet()
     unknown = ModelUnknown(f"The model {printable(name)} cannot be planned for: name a causal model.")
     with boundary(dict.fromkeys((OSError, ValueError, KeyError, ImportError), lambda error: unknown)):
         config = transformers.AutoConfig.from_pretrained(name)
         with torch.device("meta"):
-            return transformers.AutoModelForCausalLM.from_config(config)
-
-
-def _trained(model: Any, settings: TrainingSettings) -> int:  # noqa: ANN401 - as above
-    """Return the number of parameters that a training changes: see `policies.lora` and `policies.freeze_lower`."""
-    parts = [model] if settings.upper_layers is None else list(model.base_model.layers)[-settings.upper_layers :]
-    if settings.tuning is Tuning.FULL:
-        return sum(weight.numel() for part in parts for weight in part.parameters())
-    head = model.get_output_embeddings()
-    linear = [one for part in parts for one in part.modules() if isinstance(one, torch.nn.Linear) and one is not head]
-    return sum(settings.rank * (one.in_features + one.out_features) for one in linear)
+            model: Any = transformers.AutoModelForCausalLM.from_config(config)
+            if settings.tuning is Tuning.LORA:
+                return get_peft_model(model, lora(model, settings, "CAUSAL_LM"))
+        freeze_lower(model, settings)
+        return model
 
 
 def _activations(config: Any, tokens: int, size: int) -> int:  # noqa: ANN401 - as above

@@ -1,7 +1,4 @@
-"""The models that are trained: loaded in the precision that their training needs, with adapters or without.
-
-Nothing is trained here.
-"""
+"""The models that are trained: loaded in the precision that their training needs, with adapters or without."""
 
 import warnings
 from contextlib import AbstractContextManager
@@ -32,9 +29,7 @@ def on_cpu(settings: TrainingSettings) -> bool:
 
 def in_bfloat16(settings: TrainingSettings) -> bool:
     """Return whether is computed in bfloat16."""
-    if settings.precision is Precision.AUTO:
-        return not on_cpu(settings)
-    return settings.precision is Precision.BFLOAT16
+    return not on_cpu(settings) if settings.precision is Precision.AUTO else settings.precision is Precision.BFLOAT16
 
 
 def load_tokenizer(model: str) -> Any:  # noqa: ANN401 - transformers' tokenizers have no common type
@@ -53,33 +48,41 @@ def ends_of(model: Any, tokenizer: Any) -> frozenset[int]:  # noqa: ANN401 - as 
     return frozenset({int(tokenizer.eos_token_id), *map(int, others)})
 
 
-def load_policy(name: str, settings: TrainingSettings) -> tuple[Any, LoraConfig | None]:
-    """Return the causal model to train, and the adapters to add where it has none. Raises `ModelUnknown`."""
+def load_model(name: str, adapter: Path | None, dtype: torch.dtype, *, trained: bool = False) -> Any:  # noqa: ANN401 - as above
+    """Return a causal model, with its adapter around it where one is named. Raises `ModelUnknown` and `UsageError`."""
     with loading(name):
-        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=weights_dtype(settings))
-    if settings.adapter is not None:
-        model = _with_adapter(model, settings.adapter, name, settings)
+        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    if adapter is None:
+        return model
+    with loading_adapter(adapter, name):
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=trained)
+
+
+def merged(model: Any) -> Any:  # noqa: ANN401 - as above
+    """Return a model with the adapter around it, if there is one, merged into its weights."""
+    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
+def load_policy(name: str, settings: TrainingSettings) -> tuple[Any, LoraConfig | None]:
+    """Return the causal model to train, and the adapters to add where it has none. Raises as `load_model`."""
+    model = load_model(name, settings.adapter, weights_dtype(settings), trained=True)
     if settings.tuning is Tuning.FULL:
+        model = merged(model)
         freeze_lower(model, settings)
-    fresh = settings.tuning is Tuning.LORA and settings.adapter is None
-    return model, lora(model, settings, "CAUSAL_LM") if fresh else None
+        return model, None
+    if settings.adapter is None:
+        return model, lora(model, settings, "CAUSAL_LM")
+    rank = model.peft_config["default"].r
+    if "rank" in settings.model_fields_set and settings.rank != rank:
+        place = printable(str(settings.adapter))
+        raise UsageError(f"The adapter in {place} has the rank {rank}: leave out rank, or set that.")
+    return model, None
 
 
 def weights_dtype(settings: TrainingSettings) -> torch.dtype:
     """Return what weights are kept in: those that are trained in full, frozen ones on a GPU can do with half."""
     half = settings.tuning is Tuning.LORA and in_bfloat16(settings)
     return torch.bfloat16 if half else torch.float32
-
-
-def _with_adapter(model: Any, adapter: Path, name: str, settings: TrainingSettings) -> Any:  # noqa: ANN401 - as above
-    with loading_adapter(adapter, name):
-        adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
-    if settings.tuning is Tuning.FULL:
-        return adapted.merge_and_unload()
-    rank = adapted.peft_config["default"].r
-    if "rank" in settings.model_fields_set and settings.rank != rank:
-        raise UsageError(f"The adapter in {printable(str(adapter))} has the rank {rank}: leave out rank, or set that.")
-    return adapted
 
 
 def lora(model: Any, settings: TrainingSettings, kind: str) -> LoraConfig:  # noqa: ANN401 - as above

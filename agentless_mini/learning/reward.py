@@ -1,8 +1,7 @@
 """What an answer is worth: the rewards of SWE-RL and Satori-SWE (arXiv 2502.18449, 2505.23604).
 
 An answer is read by `edits.read_answer`, the reader of inference: what is rewarded is what `amini repair` would apply.
-A reward is a number, or None where it cannot be told: infrastructure that failed is never a bad mark. This is pure: no
-test is run and no model asked here; what they say is passed to `shaped` as a number.
+A reward is a number, or None where it cannot be told: infrastructure that failed is never a bad mark.
 
 How alike two changes are: over the union of the files that either side changed, the mean of the similarity of the two
 per-file unified diffs, by difflib's ratio; a file that one side alone changed counts 0. A diff has three lines of
@@ -48,8 +47,7 @@ COSTS: Mapping[Reason, float] = MappingProxyType({reason: 1.0 for reason in Reas
 class Oracle:
     """The true change of a row, made ready for the answers of many rollouts. Not for two threads at once.
 
-    A change that changes nothing does not count. Its own diffs are made once, and so is each comparison: rollouts of
-    one prompt often agree.
+    A change that changes nothing does not count. Each comparison is made once: rollouts of one prompt often agree.
     """
 
     def __init__(self, changes: Sequence[FileChange], alike: Ratio = ratio) -> None:

@@ -7,10 +7,9 @@ The patches are the oracle and the row's parents; how good a parent is, the rewa
 whole model for sequence classification with one number, which vLLM serves as it is: its prompts are those of
 `chain.evolve`, in the model's own chat template. Adapters are merged, for vLLM serves none on such a head.
 
-`PatchScores` asks such a model in this process, as a potential for shaped rewards. Its number, which has no bounds, is
-put between 0 and 1 by the logistic function, for what is no patch is worth 0. Of a model that was trained on pairs that
-is the chance of being the better one beside a patch whose number is 0; of one that was trained on right and wrong
-patches, the chance of being right.
+`PatchScores` asks such a model in this process, as a potential for shaped rewards: the logistic function of its number.
+Of a model that was trained on pairs that is the chance of being the better one beside a patch whose number is 0; of one
+that was trained on right and wrong patches, the chance of being right.
 """
 
 import math
@@ -150,13 +149,8 @@ def _trainer(
     if adapters is not None:
         model = get_peft_model(model, adapters)
         model.enable_input_require_grads()  # or nothing is learned where activations are computed anew
-    return Trainer(
-        model,
-        args=config,
-        train_dataset=data,
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
-    )
+    collator = DataCollatorWithPadding(tokenizer)
+    return Trainer(model, args=config, train_dataset=data, processing_class=tokenizer, data_collator=collator)
 
 
 def _write_whole(model: Any, out: Path) -> None:  # noqa: ANN401 - as above
@@ -199,23 +193,19 @@ class PatchScores:
 
         Raises `EnvironmentFailed` where memory does not suffice.
         """
-        chats = [
-            self._tokens.chat(
-                score_messages(self._prompts, without_middle(row.issue.strip(), LONGEST), answer_text(patch))
-            )
-            for row, patch in asked
-        ]
+        shown = ((without_middle(row.issue.strip(), LONGEST), answer_text(patch)) for row, patch in asked)
+        chats = [self._tokens.chat(score_messages(self._prompts, *one)) for one in shown]
         window = getattr(self._model.config, "max_position_embeddings", math.inf)
         fitting = sorted((at for at, chat in enumerate(chats) if len(chat) <= window), key=lambda at: len(chats[at]))
         values: list[float | None] = [None] * len(chats)
         for first in range(0, len(fitting), self._at_once):
             places = fitting[first : first + self._at_once]
             for at, value in zip(places, self._scores([chats[at] for at in places]), strict=True):
-                values[at] = value
+                values[at] = value if math.isfinite(value) else None
         return values
 
-    def _scores(self, chats: Sequence[Sequence[int]]) -> Iterator[float | None]:
-        """Yield the values of chats of about one length. The model reads its number at the last token of each."""
+    def _scores(self, chats: Sequence[Sequence[int]]) -> list[float]:
+        """Return the values of chats of about one length. The model reads its number at the last token of each."""
         longest, padding = max(map(len, chats)), self._model.config.pad_token_id
         ids = torch.tensor([[*chat, *[padding] * (longest - len(chat))] for chat in chats])
         mask = torch.arange(longest)[None] < torch.tensor([len(chat) for chat in chats])[:, None]
@@ -223,6 +213,5 @@ class PatchScores:
         large = "The reward model's memory does not suffice: set a smaller rl.batch, or a smaller scorer."
         with boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(large)}), torch.inference_mode():
             said = self._model(input_ids=ids.to(device), attention_mask=mask.long().to(device)).logits
-            numbers = torch.sigmoid(said[:, 0].double()).tolist()
-        for number in numbers:
-            yield number if math.isfinite(number) else None
+            numbers: list[float] = torch.sigmoid(said[:, 0].double()).tolist()
+        return numbers

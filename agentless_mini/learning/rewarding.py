@@ -1,9 +1,9 @@
 """Rollouts of TRL -> rewards: one number for each answer, None where nobody can tell.
 
-An answer is read by the reader of inference on the tree of its row. A shaped reward is by how much the potential of
-the answer is above that of one of the patches that its prompt shows, less the format penalty (Satori-SWE). The
-potential is any that measures patches: `similarities`, the rows' checks, a reward model. What is no patch has the
-least potential, 0; what nobody can tell has none, and so has the reward that hangs on it.
+A shaped reward is by how much the potential of the answer is above that of one of the patches that its prompt shows,
+less the format penalty (Satori-SWE). The potential is any that measures patches: `similarities`, the rows' checks, a
+reward model. What is no patch has the least potential, 0; what nobody can tell has none, and so has the reward that
+hangs on it.
 
 A row's own check is JSON that names the tests of an image (see `tasks`), or one Python program that needs the standard
 library and the row's files. That runs in the folder of the repaired files and exits with 0 if the repair is right; a
@@ -42,7 +42,7 @@ from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.reward import COSTS, Oracle, format_penalty, read_patch, reward, shaped
-from agentless_mini.learning.rows import Row, RowFile
+from agentless_mini.learning.rows import Row, row_of
 from agentless_mini.ports import Watch
 from agentless_mini.settings.learning import Comparison
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
@@ -55,13 +55,11 @@ Key = tuple[str, str]
 Told = Mapping[Key, float | None]
 """What was measured, by the row's id and the patch's normal form."""
 
-# Rows whose oracle is kept ready: those of some batches.
-_KEPT = 256
 Opening = Callable[[AsyncExitStack], Coroutine[Any, Any, Opened]]
 InImage = Callable[[Row, Sequence[Patch]], Coroutine[Any, Any, list[float | None]]]
 """Tells of patches of a row whether the tests of its image pass, None where nobody can tell."""
 Imaging = Callable[[AsyncExitStack], Coroutine[Any, Any, InImage]]
-
+_KEPT = 256  # rows whose oracle is kept ready: those of some batches
 _PROGRAM = ".amini-check.py"
 _SECONDS = 10.0
 
@@ -88,9 +86,7 @@ def row_text(row: Row) -> str:
 @functools.lru_cache(_KEPT)
 def read_row(text: str) -> Row:
     """Return the row of `row_text`."""
-    values: dict[str, Any] = json.loads(text)
-    files = tuple(RowFile(**file) for file in values["files"])
-    return Row(**{**values, "files": files, "parents": tuple(values["parents"])})
+    return row_of(json.loads(text))
 
 
 def read_rollout(row: Row, text: str, *, ended: bool) -> Answer:
@@ -134,12 +130,11 @@ class Rewarding:
         """Return the reward of each answer; by tests what is no patch has -1."""
         if self._kind is RewardKind.SHAPED:
             return self._shaped(answers)
-        told = self._told((one.row, one.outcome) for one in answers) if self._kind is RewardKind.TESTS else {}
-        kind = RewardKind.SIMILARITY if self._kind is RewardKind.TESTS else self._kind  # of what is no patch
+        told = self._told((one.row, one.outcome) for one in answers) if self._kind is RewardKind.TESTS else None
         return [
             told[one.row.id, one.outcome.normal]
-            if self._kind is RewardKind.TESTS and isinstance(one.outcome, Patch)
-            else reward(one.outcome, _oracle(one.row), _tree(one.row), kind)
+            if told is not None and isinstance(one.outcome, Patch)
+            else reward(one.outcome, _oracle(one.row), _tree(one.row), self._kind)
             for one in answers
         ]
 
@@ -203,7 +198,7 @@ async def open_plain(
 ) -> Opened:
     """Return a place with Python and no repository, until `stack` is closed. Environments are kept below `folder`.
 
-    Raises `EnvironmentFailed` where there is none, and `UsageError` for `--sandbox none`: checks are foreign code.
+    Raises `EnvironmentFailed` where there is none, `UsageError` for `--sandbox none`.
     """
     if settings.kind is SandboxKind.NONE:
         raise UsageError("Checks run untrusted code, which needs a sandbox: leave out --sandbox none.")
@@ -256,7 +251,7 @@ def running_checks(opening: Opening | None, imaging: Imaging | None = None) -> I
         told: dict[int, float | None] = {}
         for places in by_row.values():  # of a row all patches together, in one testbed
             found = await in_image(asked[places[0]][0], [asked[place][1] for place in places]) if in_image else []
-            told |= dict(zip(places, found, strict=True))
+            told |= zip(places, found, strict=True)
         others = [place for place in range(len(asked)) if place not in told]
         told |= zip(others, await asyncio.gather(*(value(*asked[place], opened) for place in others)), strict=True)
         return [told[place] for place in range(len(asked))]

@@ -28,16 +28,7 @@ from agentless_mini.learning import policies, training
 from agentless_mini.learning.checkpoints import ROLLOUTS_FILE
 from agentless_mini.learning.planning import whole_groups
 from agentless_mini.learning.reward_model import PatchScores
-from agentless_mini.learning.rewarding import (
-    Answer,
-    Measure,
-    Rewarding,
-    chat_of,
-    read_rollout,
-    read_row,
-    reasons,
-    row_text,
-)
+from agentless_mini.learning.rewarding import Measure, Rewarding, chat_of, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.sft import NO_PARENTS, some_parents
 from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens
@@ -154,15 +145,12 @@ def _reward_function(
             more["log_metric"](f"answers/{reason}", count / len(answers))
         more["log_metric"]("answers/unscorable", values.count(None) / len(values))
         if training.is_first():
-            _log(task, answers[: settings.log_rollouts], values, more["trainer_state"].global_step)
+            step = more["trainer_state"].global_step
+            with (task.out / ROLLOUTS_FILE).open("a", encoding="utf-8") as file:
+                for one, value in list(zip(answers, values, strict=True))[: settings.log_rollouts]:
+                    about = {"step": step, "row": one.row.id, "reward": value, "outcome": next(iter(reasons([one])))}
+                    shown = {"answer": one.text, "prompt": chat_of(one.row.messages(task.prompts))}
+                    file.write(json.dumps({**about, **shown}) + "\n")
         return values
 
     return amini
-
-
-def _log(task: Task, answers: list[Answer], values: list[float | None], step: int) -> None:
-    with (task.out / ROLLOUTS_FILE).open("a", encoding="utf-8") as file:
-        for answer, value in zip(answers, values, strict=False):
-            outcome = next(iter(reasons([answer])))
-            said = {"step": step, "row": answer.row.id, "reward": value, "outcome": outcome, "answer": answer.text}
-            file.write(json.dumps({**said, "prompt": chat_of(answer.row.messages(task.prompts))}) + "\n")

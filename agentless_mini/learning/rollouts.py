@@ -14,12 +14,11 @@ from typing import Any, Self, TypeVar
 
 import torch
 import transformers
-from peft import PeftModel
 
 from agentless_mini.domain import Completion, Finish, Message, ModelCard, SampleRequest, SamplingParams, Usage
 from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.learning.checkpoints import Checkpoint
-from agentless_mini.learning.policies import ends_of, load_tokenizer, loading, loading_adapter, quiet
+from agentless_mini.learning.policies import ends_of, load_model, load_tokenizer, merged, quiet
 from agentless_mini.learning.texts import ChatTokens
 from agentless_mini.settings.learning import Device, Precision
 
@@ -89,13 +88,9 @@ class TransformersSampler:
             checkpoint, dtype = self._checkpoint, torch.bfloat16 if self._half else torch.float32
             quiet()
             tokenizer = load_tokenizer(checkpoint.model)
-            with loading(checkpoint.model):
-                model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=dtype)
-            if checkpoint.adapter is not None:
-                with loading_adapter(checkpoint.adapter, checkpoint.model):
-                    model = PeftModel.from_pretrained(model, str(checkpoint.adapter))
-                # Merged into weights in half precision, the smallest of its changes would be rounded away.
-                model = model if self._half else model.merge_and_unload()
+            model = load_model(checkpoint.model, checkpoint.adapter, dtype)
+            if not self._half:  # there the smallest changes of an adapter would be rounded away
+                model = merged(model)
             model = model.to("cuda" if self._gpu else "cpu", dtype).eval()
             self._loaded = _Loaded(model, tokenizer, ChatTokens(tokenizer))
         return self._loaded

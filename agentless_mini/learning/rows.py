@@ -1,13 +1,11 @@
 """What a model learns from: one repair each, and how it is shown, answered and kept in parquet.
 
-A row is what the curation of pull requests makes, and what every trainer reads. Its prompt is
-the very prompt of inference, and its answer is in the format that inference reads.
-
-It takes no row away and chooses none: see `curation` for that. Texts are UTF-8, with their own newlines.
+A row is what curation makes and trainers read. Its prompt is the very prompt of inference, its answer in the format
+that inference reads. Texts are UTF-8, with their own newlines.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
@@ -31,7 +29,6 @@ from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, bo
 from agentless_mini.installing import install_command
 
 SPLITS = ("train", "valid", "test")
-
 _MODE = "100644"
 _AT_ONCE = 16  # rows in memory: some are megabytes
 
@@ -52,11 +49,10 @@ class RowFile:
 class Row:
     """One repair to learn from.
 
-    `id` is stable: "owner/name#12" of a pull request. `issue`
-    is the text as the model sees it, `conversation` what was said of it, in order of time. `files` are the changed
-    ones, then the others, sorted within each. `merged_at` is ISO 8601 in UTC, "" where there is no date. `licence` is
-    an SPDX name, "" where unknown. `parents` are unified diffs of earlier attempts that the prompt shows. `check` is a
-    Python program that exits with 0 if the repair is right: it is foreign code, for a sandbox alone.
+    `id` is stable: "owner/name#12" of a pull request. `issue` is the text as the model sees it, `conversation` what was
+    said of it, in order of time. `files` are the changed ones, then the others, sorted within each. `merged_at` is ISO
+    8601 in UTC, `licence` an SPDX name, "" where unknown. `parents` are unified diffs of earlier attempts that the
+    prompt shows. `check` tells whether a repair is right (see `rewarding`): it is foreign code, for a sandbox alone.
     """
 
     id: str
@@ -77,7 +73,7 @@ class Row:
         """Return the files that the true repair changes, sorted by path."""
         changed = (file for file in self.files if file.before != file.after)
         return tuple(
-            FileChange(file.path, _data(file.before), _data(file.after), _MODE)
+            FileChange(file.path, as_bytes(file.before), as_bytes(file.after), _MODE)
             for file in sorted(changed, key=lambda file: file.path)
         )
 
@@ -115,8 +111,15 @@ class Row:
         return f"<think>\n{self.reasoning.strip()}\n</think>\n<solution>\n{edits}</solution>"
 
 
-def _data(text: str | None) -> bytes | None:
+def as_bytes(text: str | None) -> bytes | None:
+    """Return the bytes of a text, None where there is none."""
     return None if text is None else text.encode()
+
+
+def row_of(values: Mapping[str, Any]) -> Row:
+    """Return the row that JSON or parquet has as these values."""
+    files = tuple(RowFile(**file) for file in values["files"])
+    return Row(**{**values, "files": files, "parents": tuple(values["parents"])})
 
 
 _NAMES = [field.name for field in fields(Row)]
@@ -127,7 +130,7 @@ _NAMES = [field.name for field in fields(Row)]
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
     """Write the rows to one parquet file and return their number. Raises as `write_table`."""
-    return write_table(path, map(asdict, rows), _schema(_pyarrow()[0]))
+    return write_table(path, map(asdict, rows), row_schema())
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]], schema: Any = None) -> int:  # noqa: ANN401 - pyarrow's
@@ -138,9 +141,7 @@ def write_table(path: Path, rows: Iterable[dict[str, Any]], schema: Any = None) 
     written, `UsageError` for text that is not Unicode (surrogates).
     """
     arrow, parquet = _pyarrow()
-    partial = path.with_name(f".{path.name}.partial")
-    count = 0
-    name = printable(str(path))
+    partial, name, count = path.with_name(f".{path.name}.partial"), printable(str(path)), 0
     failures: Translation = {
         OSError: lambda error: EnvironmentFailed(
             f"{name} cannot be written ({printable(str(error))}): free some room, or name another."
@@ -173,25 +174,20 @@ def read_rows(path: Path) -> Iterator[Row]:
     for file in _some_files(path):
         with _opened(file) as opened:
             for batch in opened.iter_batches(batch_size=_AT_ONCE, columns=_NAMES):
-                for values in batch.to_pylist():
-                    files = tuple(RowFile(**one) for one in values["files"])
-                    yield Row(**{**values, "files": files, "parents": tuple(values["parents"])})
+                yield from map(row_of, batch.to_pylist())
 
 
 def require_rows(path: Path, split: str = "") -> int:
-    """Return how many rows there are (of a split, if one is named). Raises `UsageError` as `read_rows`, and for none.
-
-    Nothing but the files' own descriptions is read, and of a split the one column.
-    """
-    counts = []
+    """Return how many rows there are, of a split if one is named. Raises `UsageError` as `read_rows`, and for none."""
+    count = 0
     for file in _some_files(path):
         with _opened(file) as opened:
-            found = opened.read(columns=["split"]).column("split") if split else ()
-            counts.append(sum(value.as_py() == split for value in found) if split else opened.metadata.num_rows)
-    if not sum(counts):
+            splits = opened.read(columns=["split"])["split"].to_pylist()
+            count += splits.count(split) if split else len(splits)
+    if not count:
         of = f" of the split {split}" if split else ""
         raise UsageError(f"{printable(str(path))} holds no row{of}: name other data.")
-    return sum(counts)
+    return count
 
 
 def check_kinds(path: Path, split: str) -> set[bool]:
@@ -236,8 +232,6 @@ def require_apart(data: Path, out: Path) -> None:
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file that has the columns of rows. What is wrong with it, or with what is read of it, is `UsageError`."""
     name = printable(str(path))
-    if not path.exists():
-        raise UsageError(f"There is no {name}: name the output of a curation.")
     arrow, parquet = _pyarrow()
 
     def unreadable(error: BaseException) -> UsageError:
@@ -248,13 +242,14 @@ def _opened(path: Path) -> Iterator[Any]:
         boundary(dict.fromkeys((OSError, arrow.ArrowException, KeyError, TypeError), unreadable)),
         parquet.ParquetFile(path) as file,
     ):
-        lacking = set(_NAMES) - set(file.schema_arrow.names)
-        if lacking:
+        if lacking := set(_NAMES) - set(file.schema_arrow.names):
             raise KeyError(f"no column {sorted(lacking)[0]}")
         yield file
 
 
-def _schema(arrow: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
+def row_schema() -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Return the columns of rows in parquet."""
+    arrow, _ = _pyarrow()
     text = arrow.string()
     file = arrow.struct([("path", text), ("before", text), ("after", text)])
     kinds = {"files": arrow.list_(file), "parents": arrow.list_(text)}

@@ -6,8 +6,8 @@
     R2E-Gym                                           `parsed_commit_content` has contents before and after
 
 Repositories of SWE-bench Verified and its kin are left out as in curation, and so is a change that is not in code.
-Where FAIL_TO_PASS and an image are told, the row's check is JSON: the image, the tests by name, those of PASS_TO_PASS
-up to `MOST_TESTS`, and the files that the test patch makes. `commands.learn_training` runs it in boxes.
+Where FAIL_TO_PASS is told, the row's check is JSON: the image, the tests by name, those of PASS_TO_PASS up to
+`MOST_TESTS`, and the files that the test patch makes. `commands.learn_training` runs it in boxes.
 """
 
 import ast
@@ -25,7 +25,7 @@ from agentless_mini.edits import changed_files, write_answer
 from agentless_mini.errors import RepositoryError, Unreachable, UsageError, boundary, printable
 from agentless_mini.learning.curation.filters import NAMES, LeftOut, Step, is_benchmark_fork
 from agentless_mini.learning.curation.history import History, Mirrors
-from agentless_mini.learning.rows import SPLITS, Row, RowFile
+from agentless_mini.learning.rows import SPLITS, Row, RowFile, as_bytes
 from agentless_mini.repository.gitcommand import REGULAR
 from agentless_mini.repository.patches import patch_reader
 
@@ -88,7 +88,7 @@ def _row(task: Task, mirrors: Mirrors, images: str, most_bytes: int) -> Row:
     issue = str(task.get("problem_statement") or "").strip()
     if not issue:
         raise LeftOut(Step.NO_ISSUE)
-    f"{repo}{name}{issue}".encode()
+    f"{repo}{name}{issue}".encode()  # raises where text is not Unicode
     files = tuple(RowFile(one.path, _text(one.before), _text(one.after)) for one in wanted)
     licence, when = str(task.get("license_name") or task.get("license") or ""), str(task.get("created_at") or "")
     check = _check(task, name, tests, images)
@@ -161,11 +161,6 @@ def _told(content: str) -> tuple[FileChange, ...]:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LeftOut(Step.UNREADABLE) from error
-
-
-def as_bytes(text: str | None) -> bytes | None:
-    """Return the bytes of a text, None where there is none."""
-    return None if text is None else text.encode()
 
 
 def _text(data: bytes | None) -> str | None:

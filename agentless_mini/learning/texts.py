@@ -26,13 +26,10 @@ class Example:
 
 
 class ChatTokens:
-    """Turns chats into tokens as a model's own server does.
-
-    Raises `UsageError` for a tokenizer without a chat template.
-    """
+    """Turns chats into tokens as a model's own server does."""
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers' tokenizers have no common type
-        """Use a tokenizer of transformers."""
+        """Use a tokenizer of transformers. Raises `UsageError` for one without a chat template."""
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError("The model has no chat template: choose one that was trained to follow instructions.")
         self._tokenizer = tokenizer

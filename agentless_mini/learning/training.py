@@ -51,7 +51,6 @@ OURS = {
     "vllm_max_model_length": "max_tokens",
 }  # fmt: skip
 
-_EXAMPLES_FILE, _COUNTS_FILE = "examples.arrow", "examples.json"
 _AT_ONCE = 256  # examples in memory while they are written
 _PATIENCE = timedelta(hours=6)  # for the others, while the first process turns rows into tokens
 _LARGE = "The memory does not suffice for a step: set a smaller batch, or fewer max_tokens."
@@ -62,7 +61,7 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", 
 class Task:
     """What is trained on what, and where the result goes. `tell` is given sentences for people.
 
-    `begun` is when, on the monotonic clock: the minutes that a run may take count from then.
+    The minutes that a run may take count from `begun`, on the monotonic clock.
     """
 
     command: str
@@ -104,7 +103,7 @@ class Outcome:
 
 
 def is_first() -> bool:
-    """Return whether this is the process that speaks for all."""
+    """Tell whether this is the process that speaks for all."""
     return bool(PartialState().is_main_process)
 
 
@@ -121,15 +120,18 @@ def prepare(task: Task, settings: TrainingSettings) -> Outcome | None:
     with PartialState().main_process_first():
         checkpoints.claim(task.out, said)
     transformers.set_seed(settings.seed)
+    done = _noted(task.out / checkpoints.DONE_FILE)
+    if done is None or done["wanted"] != [settings.steps, settings.epochs]:
+        return None
+    return Outcome(**{**done["outcome"], "out": task.out})
+
+
+def _noted(path: Path) -> Any:  # noqa: ANN401 - JSON
+    """Return what a file holds, None where it is not there or torn."""
     try:
-        done = json.loads((task.out / checkpoints.DONE_FILE).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return Outcome(**{**done["outcome"], "out": task.out}) if done["wanted"] == _wanted(settings) else None
-
-
-def _wanted(settings: TrainingSettings) -> list[float | None]:
-    return [settings.steps, settings.epochs]
 
 
 def training_rows(task: Task, seen: Seen) -> Iterator[Row]:
@@ -148,7 +150,7 @@ def dataset(task: Task, seen: Seen, found: Iterable[Mapping[str, Any]], columns:
     A "row" is text, a "prompt" a chat, a "label" numbers, every other column tokens. Raises `UsageError` where no row
     is left to learn from, `EnvironmentFailed` where they cannot be written.
     """
-    path = task.out / _EXAMPLES_FILE
+    path = task.out / checkpoints.EXAMPLES_FILE
     chat = [{"role": Value("string"), "content": Value("string")}]
     kinds = {"row": Value("string"), "prompt": chat, "label": [Value("float32")]}
     features = Features({column: kinds.get(column, [Value("int32")]) for column in columns})
@@ -157,30 +159,23 @@ def dataset(task: Task, seen: Seen, found: Iterable[Mapping[str, Any]], columns:
         PartialState().main_process_first(),
         boundary({OSError: lambda error: EnvironmentFailed(f"{full} ({error}): free some room.")}),
     ):
-        if is_first() and not _written_before(task, seen):
+        before = _noted(task.out / checkpoints.COUNTS_FILE) if is_first() else None
+        if before is not None:  # the folder is of these very data
+            seen.rows.update(before["rows"])
+            seen.licences.update(before["licences"])
+        elif is_first():
             with ArrowWriter(features=features, path=str(path), writer_batch_size=_AT_ONCE) as writer:
                 for example in found:
                     writer.write(dict(example))
                 writer.finalize()
             counts = canonical_json({"rows": dict(seen.rows), "licences": dict(seen.licences)})
-            (task.out / _COUNTS_FILE).write_text(counts, encoding="utf-8")
+            (task.out / checkpoints.COUNTS_FILE).write_text(counts, encoding="utf-8")
     data = Dataset.from_file(str(path))
     if not len(data):
         left = ", ".join(f"{number} {reason}" for reason, number in seen.rows.items() if number) or "there are none"
         raise UsageError(f"No row is left to learn from ({left}): name other data, or allow more tokens.")
     task.say(f"{counted(len(data), 'example')}; {dict(seen.rows)}")
     return data
-
-
-def _written_before(task: Task, seen: Seen) -> bool:
-    """Return whether the examples are there, for the folder is of these very data; `seen` has the counts then."""
-    try:
-        counts = json.loads((task.out / _COUNTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    seen.rows.update(counts["rows"])
-    seen.licences.update(counts["licences"])
-    return True
 
 
 def arguments(task: Task, settings: TrainingSettings) -> dict[str, Any]:
@@ -231,11 +226,11 @@ def configured(kind: type[Config], task: Task, house: dict[str, Any], settings: 
             raise UsageError(f"{where} would be written down with the settings: give it as the variable HF_TOKEN.")
         if isinstance(value, str) and not any(_is_text(one) for one in (kinds[name], *get_args(kinds[name]))):
             raise UsageError(f"{where} must not be a text ({printable(value)!r}): see {known} of TRL.")
-    refused: Callable[[BaseException], UsageError] = lambda error: UsageError(  # noqa: E731 - it has no name to say
-        f"TRL refuses its settings ({printable(' '.join(str(error).split()))}): correct [{section}.trl]."
-    )
-    with boundary(dict.fromkeys((ValueError, TypeError, NotImplementedError), refused)):
+    try:
         made: Config = kind(**{**house, **settings.trl})
+    except (ValueError, TypeError, NotImplementedError) as error:
+        said = printable(" ".join(str(error).split()))
+        raise UsageError(f"TRL refuses its settings ({said}): correct [{section}.trl].") from error
     return made
 
 
@@ -323,7 +318,7 @@ def run(
         if is_first():
             write(trainer.model)
             _describe(trainer, task, settings, seen)
-            said = {"wanted": _wanted(settings), "outcome": json.loads(outcome.document())}
+            said = {"wanted": [settings.steps, settings.epochs], "outcome": json.loads(outcome.document())}
             (task.out / checkpoints.DONE_FILE).write_text(canonical_json(said) + "\n", encoding="utf-8")
     return outcome
 
@@ -331,7 +326,7 @@ def run(
 def _describe(trainer: Any, task: Task, settings: TrainingSettings, seen: Seen) -> None:  # noqa: ANN401 - as above
     """Write the card of the model: from what and how it was made, and what it must not be taken for.
 
-    It states what is known and leaves blank what is not: scores are added by whoever measures them.
+    Scores are added by whoever measures them.
     """
     said = {**settings.model_dump(mode="json"), "learning_rate": settings.rate}
     if isinstance(trainer.model, PeftModel):
@@ -340,18 +335,21 @@ def _describe(trainer: Any, task: Task, settings: TrainingSettings, seen: Seen) 
     is_reward_model = task.command == "reward-model"  # which is written whole
     library = "peft" if said.get("tuning") == "lora" and not is_reward_model else "transformers"
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES if importlib.util.find_spec(name)}
-    model, data = printable(task.model), printable(f"{task.data}, SHA-256 {checkpoints.data_digest(task.data)}")
+    about = {
+        "data": f"{task.data}, SHA-256 {checkpoints.data_digest(task.data)}",
+        "rows": seen.rows,
+        "licences of the rows": seen.licences,
+        "settings": said,
+        "versions": {"agentless-mini": __version__, **versions},
+    }
     (task.out / "README.md").write_text(
         f"---\nbase_model: {json.dumps(task.model)}\nlibrary_name: {library}\n"
         f"tags: [agentless-mini, {task.command}]\n---\n\n"
         f"# {printable(Path(task.model).name)} after `amini learn {task.command}`\n\n"
-        f"Base model: {model}. {counted(trainer.state.global_step, 'step')} on {printable(device)}.\n\n"
-        f"## Data\n\n{data}\n\n{_table(seen.rows, 'row', 'number')}\n"
-        f"## Licences of the data\n\n{_table(seen.licences, 'licence', 'rows')}\n"
-        f"The base model's own licence holds as well.\n\n"
-        f"## Settings\n\n{_table(said, 'setting', 'value')}\n"
-        f"## Versions\n\n{_table({'agentless-mini': __version__, **versions}, 'package', 'version')}\n"
-        f"## Limits\n\n{_SCORES if is_reward_model else _REPAIRS}\nResults: none are stated here.\n",
+        f"Base model: {printable(task.model)}, whose licence holds as well. "
+        f"{counted(trainer.state.global_step, 'step')} on {printable(device)}.\n\n"
+        f"{_SCORES if is_reward_model else _REPAIRS}\nResults: none are stated here.\n\n"
+        f"```json\n{json.dumps(about, indent=2)}\n```\n",
         encoding="utf-8",
     )
 
@@ -364,9 +362,3 @@ _SCORES = (
     "It scores patches that it is shown with an issue; it sees neither code nor tests. It was trained on the prompt\n"
     "of agentless-mini and on patches of one model: of others its scores may mean less."
 )
-
-
-def _table(values: Mapping[str, Any], name: str, value: str) -> str:
-    cells = ((printable(str(one)).replace("|", "\\|") for one in pair) for pair in values.items())
-    rows = "".join(f"| {key} | {found} |\n" for key, found in cells)
-    return f"| {name} | {value} |\n|---|---|\n{rows}"

@@ -39,11 +39,12 @@ def train(model: Path, data: Path, settings: RewardModelSettings) -> dict[str, o
 def test_it_trains_saves_resumes_and_scores(model: Path, tmp_path: Path, bred: list[Row], kind: Preference) -> None:
     data = tiny.write_data(tmp_path, bred)
     settings = SMALL.model_copy(update={"kind": kind})
-    assert train(model, data, settings)["steps"] == 1
-    second = train(model, data, settings.model_copy(update={"steps": 2}))
-    assert (second["steps"], second["finished"]) == (2, True)
-    assert math.isfinite(float(str(second["loss"])))
-    assert second["rows"] == {"kept": 8, "of another split": 2}
+    done = train(model, data, settings)
+    if kind is Preference.BINARY:  # TRL's trainer, of the other kind, resumes as those of the other files do
+        done = train(model, data, settings.model_copy(update={"steps": 2}))
+    assert (done["steps"], done["finished"]) == (2 if kind is Preference.BINARY else 1, True)
+    assert math.isfinite(float(str(done["loss"])))
+    assert done["rows"] == {"kept": 8, "of another split": 2}
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["architectures"] == ["LlamaForSequenceClassification"]
     assert config["id2label"] == {"0": "LABEL_0"}
@@ -77,23 +78,15 @@ def test_of_all_weights_those_of_the_last_layers_and_the_head_alone_are_trained(
 ) -> None:
     import transformers
 
-    upper = SMALL.model_copy(update={"tuning": Tuning.FULL, "upper_layers": 1, "device": Device.CPU})
-    found = []
-    for rate in (1e-12, 1e-3):
-        folder = tmp_path / str(rate)
-        folder.mkdir()
-        train(model, tiny.write_data(folder, bred), upper.model_copy(update={"learning_rate": rate}))
-        made: Any = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "out")
-        found.append(made.state_dict())
-    changed = {name for name, weights in found[0].items() if not weights.allclose(found[1][name], atol=1e-6)}
+    upper = {"tuning": Tuning.FULL, "upper_layers": 1, "device": Device.CPU, "steps": 2}
+    train(model, tiny.write_data(tmp_path, bred), SMALL.model_copy(update=upper))
+    before, after = (
+        transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / name).state_dict()
+        for name in ("checkpoint-1", "checkpoint-2")
+    )
+    changed = {name for name, weights in before.items() if not weights.allclose(after[name], atol=1e-6)}
     assert "score.weight" in changed
     assert {name.rpartition("layers.")[2][:2] for name in changed - {"score.weight"}} == {"1."}
-
-
-def test_an_adapter_that_is_not_there_is_said(model: Path, tmp_path: Path, bred: list[Row]) -> None:
-    settings = SMALL.model_copy(update={"adapter": tmp_path / "none"})
-    with pytest.raises(UsageError, match="no LoRA adapter"):
-        train(model, tiny.write_data(tmp_path, bred), settings)
 
 
 def score(folder: Path, row: Row, diff: str = "", padding: int = 0) -> float:

@@ -29,18 +29,3 @@ def test_settings_that_contradict_each_other_are_refused(
 def test_a_server_that_would_not_be_asked_is_refused() -> None:
     with pytest.raises(ValidationError, match="would not be asked"):
         RlSettings(server="http://gpu2:8000", generation=Generation.COLOCATE)
-
-
-@pytest.mark.parametrize(
-    ("reward", "potential", "expected"),
-    [
-        (RewardKind.TESTS, Potential.SIMILARITY, True),
-        (RewardKind.SHAPED, Potential.TESTS, True),
-        (RewardKind.SHAPED, Potential.SIMILARITY, False),
-        (RewardKind.SIMILARITY, Potential.SIMILARITY, False),
-    ],
-)
-def test_checks_are_run_where_tests_are_the_reward_or_its_potential(
-    reward: RewardKind, potential: Potential, expected: bool
-) -> None:
-    assert RlSettings(reward=reward, potential=potential).runs_checks is expected

@@ -6,7 +6,6 @@ After "Raw pull request data curation" of SWE-RL (arXiv 2502.18449).
     event shards + mirrors    -> parts              join, filters, git, rows
     parts                     -> train, valid, test near-duplicates out, splits by family of forks, parquet
 
-A shard has its name once it is whole, so a killed run goes on at the first that is missing. The first two steps are
-lists of tasks that know nothing of each other: they run here or on Ray. What is left out is counted by name (`Step`),
-what cannot be read is kept aside with the reason.
+A shard has its name once it is whole, so a killed run goes on at the first that is missing. What is left out is counted
+by name (`Step`), what cannot be read is kept aside with the reason.
 """

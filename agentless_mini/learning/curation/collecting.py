@@ -1,21 +1,16 @@
 """The rows of each part of the owners, and then of all: near-duplicates go, families of forks stay together.
 
-A part is a folder:
-
-    rows.parquet     its rows, whose splits are not yet known
-    shingles         of each the number of its shingles, and their hashes
-    told.json        how many pull requests each step left out, what could not be read, the kin of repositories
-
-Parts are read in their order, so what comes of them does not hang on who made them.
+A part is a folder: `rows.parquet` has its rows with their shingles, whose splits are not yet known, and `told.json`
+how many pull requests each step left out, what could not be read, and the kin of repositories. Parts are read in their
+order, so what comes of them does not hang on who made them.
 
 Near-duplicates are rows whose issue and change are almost the same, as backports and forks make them. A row is the set
 of its shingles: runs of three words of the issue and of the lines that the change adds and removes. datasketch's index
-finds the rows that may be similar; of these the shingles are compared, so the similarity of Jaccard that decides is
-exact.
+finds the rows that may be similar, and the similarity of Jaccard that decides is exact.
 
 Repositories are of one family where they have a first commit in common, or events say that one was forked from the
-other. A family is known by the least first commit of its members, or by the least name in lower case where none is
-known: more input can join families, but does not rename one whose members are cloned.
+other. Its name is the least first commit of its members, or the least name in lower case where none is known: more
+input can join families, but does not rename one whose members are cloned.
 """
 
 import hashlib
@@ -24,7 +19,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -35,7 +30,7 @@ from agentless_mini.learning.curation.filters import NAMES, LeftOut, Step, befor
 from agentless_mini.learning.curation.history import History, Mirrors
 from agentless_mini.learning.curation.joined import Joined, Known, engine
 from agentless_mini.learning.curation.pulls import Finding, Relevance, RowMaker
-from agentless_mini.learning.rows import SPLITS, Row, RowFile, read_rows, write_rows
+from agentless_mini.learning.rows import SPLITS, Row, RowFile, read_rows, row_schema, write_rows, write_table
 from agentless_mini.settings.learning import CurateSettings
 
 # Numbers of a MinHash: at a similarity of 0.8 all but one of 10 million pairs share a band.
@@ -49,24 +44,19 @@ def shard_part(
     part: int, listed: Path, mirrors: Mirrors, settings: CurateSettings, finding: Finding, record: Path, shard: Path
 ) -> None:
     """Write the folder of a part. `listed` names the shards of events, `record` keeps what a model says."""
-    import numpy
+    import pyarrow
 
     events = [listed.parent / "events" / name for name in listed.read_text("utf-8").split()]
     record.parent.mkdir(parents=True, exist_ok=True)
     shard.mkdir()
-    with engine() as database, finding(record) as relevance, (shard / "shingles").open("wb") as shingles:
+    with engine() as database, finding(record) as relevance:
         work = _Part(Joined(database, events, part), mirrors, settings, relevance)
         for name in sorted(NAMES):
             if part_of(name, settings.partitions) == part and (folder := mirrors.kept(name)) is not None:
                 work.note_kin(name, History(folder))  # the first commits of benchmarks tell forks of them
-
-        def noted() -> Iterator[Row]:
-            for row in work.rows():
-                hashes = shingles_of(row)
-                shingles.write(numpy.insert(hashes, 0, hashes.size).tobytes())
-                yield row
-
-        write_rows(shard / "rows.parquet", noted())
+        schema = row_schema().append(pyarrow.field("shingles", pyarrow.list_(pyarrow.uint32())))
+        made = ({**asdict(row), "shingles": shingles_of(row)} for row in work.rows())
+        write_table(shard / "rows.parquet", made, schema)
     told = {"left_out": work.left_out, "rejected": work.rejected, "kin": work.kin}
     (shard / "told.json").write_text(json.dumps(told), "utf-8")
 
@@ -185,26 +175,11 @@ def _jaccard(one: Any, other: Any) -> float:  # noqa: ANN401 - arrays
     return float(both / every) if every else 1.0
 
 
-def _noted_shingles(part: Path) -> Iterator[Any]:
-    """Yield the shingles of each row of a part, which stay on the disk."""
-    import numpy
-
-    file, at = part / "shingles", 0
-    numbers = numpy.memmap(file, numpy.uint32, "r").view(numpy.ndarray) if file.stat().st_size else ()
-    while at < len(numbers):
-        end = at + 1 + int(numbers[at])
-        yield numbers[at + 1 : end]
-        at = end
-
-
 # --- families and splits ---------------------------------------------------------------------------------------------
 
 
 def families_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the name of the family of each repository and first commit, in lower case, by pairs of one family.
-
-    Names of repositories hold a "/" and ids do not; of the two an id becomes the family's.
-    """
+    """Return the name of the family of each repository and first commit, in lower case, by pairs of one family."""
     families: dict[str, set[str]] = {}
     for one, other in pairs:
         own, others = (families.setdefault(name, {name}) for name in (one.lower(), other.lower()))
@@ -214,7 +189,8 @@ def families_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
             families.update(dict.fromkeys(fewer, more))
     names: dict[str, str] = {}
     for members in {id(members): members for members in families.values()}.values():
-        names.update(dict.fromkeys(members, min(members, key=lambda name: ("/" in name, name))))
+        first = min(members, key=lambda name: ("/" in name, name))  # ids hold no "/" and come before repositories
+        names.update(dict.fromkeys(members, first))
     return names
 
 
@@ -243,18 +219,21 @@ def split_of(family: str, settings: CurateSettings) -> str:
 
 def collect(parts: Sequence[Path], families: Mapping[str, str], out: Path, settings: CurateSettings) -> Counter[str]:
     """Write train, valid and test; return how many rows of the parts each split has, and each step left out."""
+    import numpy
+
     barred = {families.get(name, name) for name in NAMES}
     duplicates = NearDuplicates(settings.similar)
     became: list[str] = []
     with engine() as database:
-        rows = database.execute("SELECT repo FROM read_parquet($1)", [[str(part / "rows.parquet") for part in parts]])
-        for shingles in chain.from_iterable(map(_noted_shingles, parts)):
-            ((repo,),) = rows.fetchmany(1)
-            family = families.get(repo.lower(), repo.lower())
+        asked = "SELECT lower(repo), shingles FROM read_parquet($1)"
+        found = database.execute(asked, [[str(part / "rows.parquet") for part in parts]])
+        for repo, shingles in iter(found.fetchone, None):
+            family = families.get(repo, repo)
             if family in barred:
                 became.append(Step.BENCHMARK_FORK)
             else:
-                became.append(split_of(family, settings) if duplicates.is_new(shingles) else Step.DUPLICATE)
+                is_new = duplicates.is_new(numpy.array(shingles, numpy.uint32))
+                became.append(split_of(family, settings) if is_new else Step.DUPLICATE)
     for split in SPLITS:
         every = chain.from_iterable(read_rows(part / "rows.parquet") for part in parts)
         own = (replace(row, split=split) for row, one in zip(every, became, strict=True) if one == split)

@@ -5,9 +5,9 @@
     OUT/rejected.jsonl                what could not be read, and why
     OUT/work                          shards: kept so that a killed run goes on; may be deleted at the end
 
-The same command again goes on where it was. Of other settings, events or mirrors those shards are made anew that hang
-on them. A task is a plain value: what it reads and writes lies in files. Tasks are done in this process, in several of
-this machine, or on a Ray cluster whose machines have the same amini and see all folders under the same paths.
+Of other settings, events or mirrors those shards are made anew that hang on them. A task is a plain value: what it
+reads and writes lies in files. Tasks are done in this process, in several, or on a Ray cluster whose machines have the
+same amini and see all folders under the same paths.
 """
 
 import fcntl
@@ -41,12 +41,10 @@ from agentless_mini.learning.curation.pulls import Finding
 from agentless_mini.learning.rows import SPLITS
 from agentless_mini.settings.learning import CurateSettings
 
-_QUOTED = 300  # characters of a foreign message
 _DIED = "A process of the curation died ({error}): give it more memory, or fewer --workers."
 _UNDONE = "The cluster could not do its part ({error}): see `ray status`, and run this again."
 _NO_ROOM = "The output cannot be written ({error}): free some room, or name another --out."
-SHARDS = "5"  # the version of what shards hold: another one means that they are made again
-
+SHARDS = "6"  # the version of what shards hold: another one means that they are made again
 _ENDS = (".json.gz", ".json", ".jsonl")
 
 
@@ -97,7 +95,7 @@ def curate(curation: Curation, doing: Doing, tell: Tell) -> dict[str, Any]:
                 for half in folder.glob("*.partial"):  # of killed processes; all shards are whole by now
                     forget(half)
         tell("splits", 0, 1)
-        found = _collected(curation, [task.shard for task in events], [task.shard for task in parts])
+        found = _collected(curation, *([task.shard for task in tasks] for tasks in (events, parts)))
         tell("splits", 1, 1)
         return found
 
@@ -133,12 +131,12 @@ def _plan(curation: Curation) -> tuple[list[Task], list[Task]]:
     for owner, state in mirrors.states():
         states[part_of(owner, settings.partitions)].append(state)
 
-    def part(number: int, state: Sequence[str]) -> Task:
+    parts = []
+    for number, owned in enumerate(states):
         answers = work / f"answers-{settings.partitions}" / f"{number:05}.sqlite"
         make = partial(shard_part, number, listed, mirrors, settings, curation.finding, answers)
-        return Task(place / f"{number:05}-{_digest(*state)}", make)
-
-    return events, [part(number, state) for number, state in enumerate(states)]
+        parts.append(Task(place / f"{number:05}-{_digest(*owned)}", make))
+    return events, parts
 
 
 def _found(paths: Sequence[Path]) -> list[Path]:
@@ -287,4 +285,4 @@ def _answer(task: Task) -> Path | AminiError:
 
 def _failed(said: str, error: BaseException) -> EnvironmentFailed:
     line = str(error).strip().rpartition("\n")[2]
-    return EnvironmentFailed(printable(said.replace("{error}", line[:_QUOTED])))
+    return EnvironmentFailed(printable(said.replace("{error}", line[:300])))

@@ -1,15 +1,14 @@
 """One file of GH Archive -> a shard: a parquet file of the records in it, sorted by the part that the owner belongs to.
 
 Two shapes of payloads are read. Until 7 October 2025 a PullRequestEvent held the whole pull request. Since then
-GitHub's Events API, which GH Archive records, gives of it only url, id, number, and ref, sha and repository of head and
-base. What such trimmed events lack is looked for elsewhere: words in events about comments, whose `issue` still has
-them; the author in the event of its opening; that it was merged in the action "merged" or, as is the merge commit, in
-the history of the mirror. The numbers of commits, files and lines, and whether a repository is a fork stay unknown.
+GitHub's Events API gives of it only url, id, number, and ref, sha and repository of head and base. What such trimmed
+events lack is looked for elsewhere: words in events about comments, whose `issue` still has them; the author in the
+event of its opening; that it was merged in the action "merged" or, as is the merge commit, in the history of the
+mirror. The numbers of commits, files and lines, and whether a repository is a fork stay unknown.
 
-The other schema of before 2015 (`repository` instead of `repo`) is not read: its lines are malformed. Such lines, a
-torn end and lines over `MOST_LINE` bytes are kept aside in the shard; nothing of that is fatal. Nothing in a line is
-trusted: names and ids have passed the patterns below, texts are any Unicode without surrogates and NUL, and what should
-be a text and is none is its JSON.
+Lines of the schema of before 2015 (`repository` instead of `repo`), others that are malformed or over `MOST_LINE`
+bytes, and a torn end are kept aside in the shard. Nothing in a line is trusted: names and ids have passed the patterns
+below, texts are any Unicode without surrogates and NUL, and what should be a text and is none is its JSON.
 """
 
 import gzip

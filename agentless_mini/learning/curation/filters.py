@@ -2,8 +2,6 @@
 
 Rows must never come from the repositories that SWE-bench and its kin are made of. They are told by name, by the history
 of forks that events give, and by the first commits that all clones of them share.
-A licence is told from the text of its file by phrases that only it has, as an SPDX name; another is "other". What it
-allows, and what single files say, is not looked at.
 """
 
 import enum
@@ -136,12 +134,12 @@ def is_benchmark_fork(repo: str, kin: Iterable[str], is_fork: bool) -> bool:
 
 def before_the_mirror(repo: str, pull: Pull) -> Step | None:
     """Return why a pull request is left out by what events say of it, None where it is not."""
-    steps = (
-        (pull.merged is False, Step.NOT_MERGED),
-        (repo.lower() in NAMES, Step.BENCHMARK),
-        (pull.bot or is_bot(pull.login) or _BOT_BRANCH.search(pull.branch), Step.BOT),
-    )
-    return next((step for wrong, step in steps if wrong), None) or by_title(pull.title)
+    if pull.merged is False:
+        return Step.NOT_MERGED
+    if repo.lower() in NAMES:
+        return Step.BENCHMARK
+    is_bots = pull.bot or is_bot(pull.login) or _BOT_BRANCH.search(pull.branch)
+    return Step.BOT if is_bots else by_title(pull.title)
 
 
 def by_title(title: str) -> Step | None:
@@ -153,12 +151,11 @@ def by_title(title: str) -> Step | None:
 
 def by_changes(changes: Sequence[Changed], settings: CurateSettings) -> Step | None:
     """Return why a pull request is left out by what it changes, None where it is not."""
-    wanted = wanted_files(changes, settings.oracle)
+    wanted, lines = wanted_files(changes, settings.oracle), sum(max(c.lines, 0) for c in changes if not is_lock_file(c))
     steps = (
         (not changes, Step.EMPTY),
         (all(map(is_lock_file, changes)), Step.LOCK_FILES_ONLY),
-        (len(changes) > settings.most_files, Step.HUGE),
-        (sum(max(one.lines, 0) for one in changes if not is_lock_file(one)) > settings.most_lines, Step.HUGE),
+        (len(changes) > settings.most_files or lines > settings.most_lines, Step.HUGE),
         (not any(CODE_SUFFIX.search(one.name) for one in wanted), Step.NO_CODE),
         (not any(one.before for one in wanted), Step.NOTHING_TO_EDIT),
     )
@@ -210,7 +207,7 @@ def closing_links(texts: Iterable[str], repo: str) -> tuple[Link, ...]:
 
 
 def licence_of(data: bytes) -> str:
-    """Return the SPDX name of the licence that a file holds."""
+    """Return the SPDX name of the licence that a file holds, told by phrases that only it has, or "other"."""
     text = _plain(data[:200_000].decode("utf-8", "replace"))
     return next((name for name, phrase in _PHRASES if _plain(phrase) in text), "other")
 

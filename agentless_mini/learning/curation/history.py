@@ -1,10 +1,8 @@
 """The mirror of a repository, and what it knows: commits, what changed between two of them, contents.
 
-A mirror is somebody else's repository: git runs by `gitcommand`, with its folder named. Nothing in the mirror is run
-and nothing in it is written. git is asked for many objects at once.
+A mirror is somebody else's repository: nothing in it is run, and nothing written. git is asked for many at once.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -62,7 +60,7 @@ class Mirrors:
 
     A mirror is `owner+name`, `owner/name` or `owner__name` in `folder`, each with or without `.git` after it, as given
     or in lower case: a bare repository, or a folder that holds one as `repo` or `.git`. Where there is none and
-    `clone_from` is an address, `clone_from/owner/name` is cloned into `cache` and kept there.
+    `clone_from` is an address, `clone_from/owner/name` is cloned into `cache`.
     """
 
     folder: Path
@@ -80,16 +78,15 @@ class Mirrors:
 
     def states(self) -> Iterator[tuple[str, str]]:
         """Yield the owners of mirrors, each with what changes when one comes, goes, or a bare one is fetched."""
-        with os.scandir(self.folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                with suppress(OSError):  # it went meanwhile
-                    yield re.split(r"\+|__", entry.name)[0], f"{entry.name} {entry.stat().st_mtime_ns}"
+        for entry in sorted(self.folder.iterdir()):
+            with suppress(OSError):  # it went meanwhile
+                yield re.split(r"\+|__", entry.name)[0], f"{entry.name} {entry.stat().st_mtime_ns}"
 
     def find(self, repo: str) -> Path | None:
         """Return the git directory of a repository, cloned or brought up to date where no mirror is kept.
 
         A clone that cannot be brought up to date is used as it is. None where there is none to clone: gone, private or
-        renamed, as many repositories in old events are. Raises `Unreachable` where that is not known: it is owed.
+        renamed. Raises `Unreachable` where that is not known: it is owed.
         """
         kept = self.kept(repo)
         if kept is not None or not self.clone_from:
@@ -180,10 +177,8 @@ class History:
 
         Raises `RepositoryError` where neither names a commit (the branch is gone), or the history is cut (shallow).
         """
-        asked = ("rev-parse", "--verify", "--quiet")
-        tips = (self._git.ask(*asked, f"{name}^{{commit}}").out.decode().strip() for name in (REMOTE_HEAD, "HEAD"))
         shown = printable(str(self.folder))
-        if not (tip := next(filter(None, tips), "")):
+        if not (tip := self.ancestor(REMOTE_HEAD, 0) or self.ancestor("HEAD", 0)):
             raise RepositoryError(f"HEAD of {shown} names no commit: point it at a branch (`git symbolic-ref`).")
         if (self.folder / "shallow").exists():
             raise RepositoryError(f"{shown} is a shallow clone: run `git fetch --unshallow` there.")

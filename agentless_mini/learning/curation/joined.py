@@ -1,7 +1,7 @@
 """The records of one part of the owners, of all shards of events, joined on disk by DuckDB.
 
 Records that say the same count once, as of the earliest. What was told of a repository under an earlier name goes to
-its last one, but only where one name follows the other in time: events whose numbers mean nothing interleave.
+its last one, but only where one name follows the other in time.
 """
 
 import tempfile

@@ -7,13 +7,12 @@ squash         the merge commit's parent, and the merge commit
 rebase         the commit as many steps back as there were commits; told from a squash by the numbers of files and lines
 
 A merge commit that no event names is looked for by the number that its subject tells. The history of a fork tells those
-of its origin as well, so it must be of the time of the events. Pull requests come a few at a time, so that git is asked
-for many at once and memory does not grow with them.
+of its origin as well, so it must be of the time of the events.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -45,7 +44,6 @@ SLACK = timedelta(days=7)  # between a merge and its commit's date: clocks diffe
 
 Relevance = Callable[[Issue, Snapshot], Iterable[str]]
 """Ranks paths of a tree by how much they matter to an issue, the likeliest first."""
-
 Finding = Callable[[Path], AbstractContextManager[Relevance]]
 """Opens a way to find files, for one task, whose record may lie at the path. It is sent to other processes."""
 
@@ -81,8 +79,7 @@ def sampled(sampler: Sampler, prompts: Prompts, settings: LocalizeSettings, runn
 
 def _word(completion: Completion) -> str | Rejected:
     """Return the last word of an answer."""
-    words = completion.text.split()
-    return words[-1].strip(".*`\"'").lower() if words else ""
+    return (completion.text.split() or [""])[-1].strip(".*`\"'").lower()
 
 
 class Span(NamedTuple):
@@ -150,31 +147,22 @@ class RowMaker:
     def _row(self, number: int, pull: Pull, span: Span) -> Row:
         if step := filters.by_changes(span.changes, self.settings):
             raise LeftOut(step)
-        title, issues = self._words(pull, span)
+        until = pull.merged_at or span.merge.at
+        title, issues = self._words(pull, span, until)
         if step := filters.by_title(title):
             raise LeftOut(step)
-        name = f"{self.repo}#{number}"
-        merged_at = pull.merged_at or span.merge.at
+        name, text = f"{self.repo}#{number}", "\n\n".join(issues.values())
         changed = self._changed(filters.wanted_files(span.changes, self.settings.oracle))
-        text = "\n\n".join(issues.values())
-        row = Row(
-            id=name,
-            repo=self.repo,
-            title=title,
-            issue=text,
-            conversation=self.known.conversation((*issues, (self.repo, number)), merged_at, MOST_CONVERSATION),
-            files=(*changed, *self._unmodified(span.base, Issue(text, name), {file.path for file in changed})),
-            base=span.base,
-            merged_at=merged_at,
-            licence=self._licence(span.base),
-            split="",
-        )
+        files = (*changed, *self._unmodified(span.base, Issue(text, name), {file.path for file in changed}))
+        said = self.known.conversation((*issues, (self.repo, number)), until, MOST_CONVERSATION)
+        licence = self._licence(span.base)
+        row = Row(name, self.repo, title, text, said, files, span.base, until, licence, split="")
         outcome = write_answer(row.oracle())
         if isinstance(outcome, Rejected):
             raise LeftOut(Step.UNSAYABLE, outcome.detail)
         return row
 
-    def _words(self, pull: Pull, span: Span) -> tuple[str, dict[Link, str]]:
+    def _words(self, pull: Pull, span: Span, until: str) -> tuple[str, dict[Link, str]]:
         """Return the title and the issues that are closed and were open before the merge: later ones may tell of it.
 
         Where no event tells title and body they are those that GitHub writes into merge commits.
@@ -190,7 +178,6 @@ class RowMaker:
         )
         if not links:
             raise LeftOut(Step.NO_ISSUE)
-        until = pull.merged_at or span.merge.at
         found = {link: text for link in links if (text := self.known.issue(*link, until))}
         if not found:
             raise LeftOut(Step.ISSUE_UNKNOWN)
@@ -255,7 +242,6 @@ def _chosen(merge: Commit, pull: Pull, ways: Mapping[tuple[str, str], tuple[Chan
 
 def _text(data: bytes) -> str | None:
     """Return the text of a file that is one: UTF-8 without a NUL."""
-    try:
+    with suppress(UnicodeDecodeError):
         return None if b"\0" in data else data.decode()
-    except UnicodeDecodeError:
-        return None
+    return None

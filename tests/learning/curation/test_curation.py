@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from agentless_mini.errors import UsageError
 from agentless_mini.learning.curation.curation import Task, in_processes, one_by_one
 from agentless_mini.learning.curation.filters import Step
 from agentless_mini.learning.rows import Row, RowFile
@@ -356,16 +355,6 @@ def test_rows_are_dealt_into_files(tmp_path: Path) -> None:
         "00002.parquet",
     ]
     assert len(rows_of(tmp_path / "out")) == 5
-
-
-@pytest.mark.parametrize("name", ["events", "mirrors"])
-def test_what_is_not_there_is_a_sentence(tmp_path: Path, name: str) -> None:
-    world = small_world(tmp_path)
-    given = world.curation()
-    absent = tmp_path / "absent"
-    wrong = replace(given, events=(absent,)) if name == "events" else replace(given, mirrors=absent)
-    with pytest.raises(UsageError, match="absent"):
-        world.curate(wrong)
 
 
 def test_an_issue_that_came_after_the_merge_is_not_known(tmp_path: Path) -> None:

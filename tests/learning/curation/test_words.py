@@ -16,7 +16,6 @@ from agentless_mini.learning.curation.filters import (
     by_changes,
     closing_links,
     is_benchmark_fork,
-    is_lock_file,
     licence_of,
     unreadable,
 )
@@ -121,7 +120,7 @@ def changed(path: str, before: str = "1", lines: int = 1, modes: tuple[str, str]
         ([changed(f"{number}.py") for number in range(11)], Step.HUGE),
         ([changed("a.py", lines=1001)], Step.HUGE),
         ([changed("web/yarn.lock"), changed("Cargo.lock")], Step.LOCK_FILES_ONLY),
-        ([changed("uv.lock", lines=5000)], Step.LOCK_FILES_ONLY),
+        ([changed("a/Poetry.lock", lines=5000)], Step.LOCK_FILES_ONLY),
         ([changed("a.py"), changed("uv.lock", lines=5000)], None),
         ([changed("a.md"), changed("uv.lock")], Step.NO_CODE),
         ([changed("tests/test_a.py")], Step.NO_CODE),
@@ -153,11 +152,6 @@ def test_tests_count_where_all_is_the_oracle() -> None:
 )
 def test_files_that_cannot_stand_in_a_row(one: Changed, why: str) -> None:
     assert unreadable(one) == why
-
-
-def test_lock_files_are_known_by_name() -> None:
-    assert is_lock_file(changed("a/Poetry.lock"))
-    assert not is_lock_file(changed("lock.py"))
 
 
 @pytest.mark.parametrize(
