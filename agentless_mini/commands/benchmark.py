@@ -21,7 +21,7 @@ from agentless_mini.environment.machine import CERTIFICATES
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
 from agentless_mini.evaluation.dataset import SPLITS, Dataset, Solution, dataset_of, read_dataset, selected
-from agentless_mini.evaluation.grading import Grader, GradingSettings, dataset_rows
+from agentless_mini.evaluation.grading import Grader, dataset_rows
 from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.submission import slug
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds
@@ -125,7 +125,7 @@ def docker_testbeds(machine: Machine) -> OpenTestbeds:
     """Return how the testbeds of this machine are opened."""
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
-        grader = await _grader(evaluation, model).prepared()
+        grader = await _grader(evaluation.folder / OFFICIAL, evaluation.config.eval, model).prepared()
         testbeds = open_testbeds(host_of(evaluation.config, machine), evaluation.dataset.solutions, grader)
         return Opened(await stack.enter_async_context(testbeds), grader)
 
@@ -137,24 +137,20 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
         cluster = await stack.enter_async_context(ray_cluster(address))
-        grader = await _grader(evaluation, model).prepared()
-        node = _NodeTestbeds(
-            host_of(evaluation.config, machine),
-            dict(evaluation.dataset.solutions),
-            _grading(evaluation.config.eval, model),
-            machine.state / OFFICIAL / evaluation.folder.name,
-        )
-        workers = evaluation.config.eval.workers
-        testbeds = ClusterTestbeds.over(cluster, node.open, workers, lambda said: watch(Note(said)))
+        settings = evaluation.config.eval
+        grader = await _grader(evaluation.folder / OFFICIAL, settings, model).prepared()
+        folder = machine.state / OFFICIAL / evaluation.folder.name
+        host, solutions = host_of(evaluation.config, machine), dict(evaluation.dataset.solutions)
+        node = _NodeTestbeds(host, solutions, settings, model, folder)
+        testbeds = ClusterTestbeds.over(cluster, node.open, settings.workers, lambda said: watch(Note(said)))
         return Opened(await stack.enter_async_context(testbeds), grader)
 
     return opened
 
 
-def _grader(evaluation: Evaluation, model: str) -> Grader:
-    folder = evaluation.folder / OFFICIAL
+def _grader(folder: Path, settings: EvaluationSettings, model: str) -> Grader:
     folder.mkdir(parents=True, exist_ok=True)
-    return Grader(folder, _grading(evaluation.config.eval, model))
+    return Grader(folder, model, settings.graders, settings.grade_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,19 +159,15 @@ class _NodeTestbeds:
 
     host: HostSettings
     solutions: Mapping[str, Solution] = field(repr=False)
-    grading: GradingSettings
+    settings: EvaluationSettings
+    model: str
     folder: Path
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Testbeds]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        grader = await Grader(self.folder, self.grading).prepared()
+        grader = await _grader(self.folder, self.settings, self.model).prepared()
         async with open_testbeds(self.host, self.solutions, grader) as testbeds:
             yield testbeds
-
-
-def _grading(settings: EvaluationSettings, model: str) -> GradingSettings:
-    return GradingSettings(model, settings.graders, settings.grade_seconds)
 
 
 def host_of(config: Config, machine: Machine) -> HostSettings:

@@ -10,7 +10,7 @@ from agentless_mini.commands.terminal import people
 from agentless_mini.domain import Case, Patch, Rejected, Stage
 from agentless_mini.errors import counted
 from agentless_mini.evaluation.attempt import grade_key, row_digest
-from agentless_mini.evaluation.grading import Grader, GradingSettings
+from agentless_mini.evaluation.grading import Grader
 from agentless_mini.evaluation.submission import SubmissionFacts, Submitted, write_submission
 from agentless_mini.record import AttemptRecord, RunTrace, SampleRecord, Store
 
@@ -47,7 +47,7 @@ def _facts(evaluation: Evaluation, split: str, store: Store) -> SubmissionFacts:
 
 def _parts(evaluation: Evaluation, store: Store) -> dict[str, Submitted]:
     model = store.evals.start().model
-    grader = Grader(evaluation.folder / OFFICIAL, GradingSettings(model))  # asked where logs are, never to grade
+    grader = Grader(evaluation.folder / OFFICIAL, model)  # asked where logs are, never to grade
     parts = {}
     for name, diff in store.evals.submitted().items():
         row = evaluation.dataset.solutions[name].row

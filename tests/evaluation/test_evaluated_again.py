@@ -14,7 +14,7 @@ from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.attempt import grade_key, row_digest
-from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram
+from agentless_mini.evaluation.grading import Grader, HarnessProgram
 from agentless_mini.ports import Watch
 from agentless_mini.record import GradeRecord, Store, generation_of
 from agentless_mini.settings import Config
@@ -35,7 +35,7 @@ def grading(missing: frozenset[str] = frozenset()) -> OpenTestbeds:
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
         (evaluation.folder / OFFICIAL).mkdir(exist_ok=True)
         program = HarnessProgram(COMMAND, lambda: "5", lambda: None)
-        grader = Grader(evaluation.folder / OFFICIAL, GradingSettings(model), program)
+        grader = Grader(evaluation.folder / OFFICIAL, model, program=program)
         return Opened(ScriptedTestbeds(tree, resolves, missing=missing), await grader.prepared())
 
     return opened

@@ -16,13 +16,13 @@ import pytest
 
 from agentless_mini.errors import AminiError, EnvironmentFailed, GradingFailed
 from agentless_mini.evaluation.dataset import Solution
-from agentless_mini.evaluation.grading import HARNESS, Grader, GradingSettings, HarnessProgram, dataset_rows, run_of
+from agentless_mini.evaluation.grading import HARNESS, Grader, HarnessProgram, dataset_rows, run_of
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.model.process_table import processes
 from agentless_mini.sandbox.daemon import connect
 from tests.evaluation.grading_image import GOLD, NOWHERE, SLOW, WRONG, require_swebench, row, tiny_image
 
-MODEL = GradingSettings("org/model")
+MODEL = "org/model"
 ROW = row("none")
 Scene = Callable[[Grader], Coroutine[Any, Any, Any]]
 
@@ -31,7 +31,7 @@ def scripted(folder: Path, scene: Scene, workers: int = 1) -> Any:  # noqa: ANN4
     command = (sys.executable, "-m", "tests.evaluation.grading_program")
     rooted = ("env", f"PYTHONPATH={Path(__file__).parents[2]}", *command)
     program = HarnessProgram(rooted, lambda: "5", lambda: None)
-    return run(Grader(folder, replace(MODEL, workers=workers), program), scene)
+    return run(Grader(folder, MODEL, workers, program=program), scene)
 
 
 def run(grader: Grader, scene: Scene) -> Any:  # noqa: ANN401 - what the scene returns
@@ -180,7 +180,7 @@ def containers() -> list[str]:
 
 
 def official(folder: Path, scene: Scene, timeout: int = 60) -> Any:  # noqa: ANN401 - what the scene returns
-    return run(Grader(folder, replace(MODEL, timeout=timeout)), scene)
+    return run(Grader(folder, MODEL, timeout=timeout), scene)
 
 
 @pytest.mark.slow
@@ -284,9 +284,9 @@ def test_a_harness_that_is_killed_is_cleared_up_after_and_its_patch_graded_once_
 
 PARENT = """
 import asyncio, pathlib, sys
-from agentless_mini.evaluation.grading import Grader, GradingSettings
+from agentless_mini.evaluation.grading import Grader
 async def main():
-    grader = await Grader(pathlib.Path(sys.argv[1]), GradingSettings("m")).prepared()
+    grader = await Grader(pathlib.Path(sys.argv[1]), "m").prepared()
     await grader.grade(sys.argv[2], sys.argv[3].encode())
 asyncio.run(main())
 """
