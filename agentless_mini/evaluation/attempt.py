@@ -1,8 +1,7 @@
 """One instance, from its image to its grades, and many of them: which comes next, and what is tried again.
 
-Reads like what it does: predict, then have the patches graded. What is recorded is not paid for again: an instance that
-is predicted and graded does not even need its image. The sampling of one instance overlaps the tests and gradings of
-others.
+What is recorded is not paid for again: an instance that is predicted and graded does not even need its image. The
+sampling of one instance overlaps the tests and gradings of others.
 """
 
 import hashlib
@@ -69,10 +68,9 @@ IMAGE, CONTEXT = "image", "context"
 
 @dataclass(frozen=True, slots=True)
 class EvalContext:
-    """What the attempts of an evaluation share.
+    """What the attempts of an evaluation share. `sampler` and `scoring` record in `store` what they are asked.
 
-    `sampler` and `scoring` record in `store` what they are asked. `config` has the seeds of the wanted generation of
-    answers; `settings` are those of the chain as text, for the record.
+    `config` has the seeds of the wanted generation of answers; `settings` are the chain's as text, for the record.
     """
 
     store: Store
@@ -91,10 +89,9 @@ class EvalContext:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An instance to be attempted. `row` is the digest of its whole row.
+    """An instance to be attempted; `row` is the digest of its row. Where there is a `pool`, it is chosen among that.
 
-    `files` replace localization, unless they are None, or none of them can be shown. It is chosen among the patches of
-    `pool`, where there are some.
+    `files` replace localization, unless they are None, or none of them can be shown.
     """
 
     instance: Instance
@@ -104,11 +101,11 @@ class Assignment:
 
 
 async def attempt(task: Assignment, context: EvalContext, testbeds: Testbeds, watch: Watch) -> AttemptRecord:
-    """Attempt an instance and return how far it came; the caller records that.
+    """Attempt an instance and return how far it came; the caller records that. Earlier seconds are added.
 
     Raises what ends the whole evaluation: a record that cannot be written, a model server that is gone (`ModelError`,
-    but not one that fails at this instance alone), unusable input (`UsageError`); and `NodeLost`, after which the
-    caller tries again. Where an attempt continues from an earlier prediction, the earlier seconds are added.
+    but not one that fails at this instance alone), unusable input (`UsageError`); and `NodeLost`: the caller tries
+    again.
     """
     store, name = context.store, task.instance.id
     found = store.evals.attempt(name)
@@ -289,8 +286,8 @@ Told = Callable[[AttemptRecord], None]
 async def evaluate(tasks: Sequence[Assignment], workers: int, attempting: Attempting, told: Told) -> None:
     """Attempt all, `workers` at once, those that are expected to take longest first. `told` is given each record.
 
-    Raises `EnvironmentFailed` after `SICK` equal failures in a row, and whatever `attempting` raises except `NodeLost`;
-    all other attempts are cancelled first.
+    Raises `EnvironmentFailed` after `SICK` equal failures in a row, and what `attempting` raises except `NodeLost`,
+    once all others are cancelled.
     """
     queue = _Queue(tasks)
 
@@ -314,10 +311,9 @@ async def _tried(task: Assignment, attempting: Attempting) -> AttemptRecord:
 
 
 class _Queue:
-    """The instances that are left, those that are expected to take longest first.
+    """The instances that are left, those first that by the mean of their repository so far take longest.
 
-    Expected is the mean of the repository so far. Repositories without one come first, each with its longest issue,
-    because their costs differ tenfold.
+    Repositories without one come first, each with its longest issue, because their costs differ tenfold.
     """
 
     def __init__(self, tasks: Sequence[Assignment]) -> None:

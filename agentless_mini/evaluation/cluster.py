@@ -1,11 +1,8 @@
 """The testbeds of many machines, as one: each instance goes to a node, which holds its image in testbeds of its own.
 
-The chain, the record and the model's client stay in the driver; tests, images and grades are on the nodes. A node that
-is lost takes what it was doing with it (`NodeLost`), one that joins is used.
-
-The cluster is one of Ray that is running already: this starts none, installs nothing and sends no code, since every
-machine has the same amini. Ray asks nobody for a password: whoever reaches its ports runs programs on its machines, so
-a cluster belongs on a network that is trusted. The driver must run on one of the machines.
+The chain, the record and the model's client stay in the driver, which must run on one of the machines. The cluster is
+one of Ray that is running already: this sends no code, since every machine has the same amini. Ray asks nobody for a
+password: whoever reaches its ports runs programs on its machines, so a cluster belongs on a network that is trusted.
 """
 
 import asyncio
@@ -49,10 +46,9 @@ class Cluster(Protocol):
         ...
 
     async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
-        """Return the way to a new node on a machine, which has been started.
+        """Return the way to a new node on a machine. Raises `NodeLost` where the machine is gone meanwhile.
 
-        Raises `NodeLost` where the machine is gone meanwhile, and what else is an `EnvironmentFailed` where it cannot
-        be used: another version, no Docker.
+        Raises another `EnvironmentFailed` where it cannot be used: another version, no Docker.
         """
         ...
 
@@ -69,10 +65,10 @@ class _Member:
 
 @dataclass(eq=False)
 class ClusterTestbeds:
-    """The testbeds of the nodes of a cluster. See `ports.Testbeds`, and `over`.
+    """The testbeds of the nodes of a cluster (`ports.Testbeds`, see `over`); `most` are open on a node at once.
 
-    An instance goes to a node that has had its image, else to the one with the fewest open; `most` are open on a
-    node at once at most. `tell` is given a sentence when a node joins, is left out or is lost.
+    An instance goes to a node that has had its image, else to the one with the fewest open. `tell` is given a sentence
+    when a node joins, is left out or is lost.
     """
 
     cluster: Cluster
@@ -112,10 +108,7 @@ class ClusterTestbeds:
 
     @asynccontextmanager
     async def open(self, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
-        """Hold a testbed on one of the nodes. Waits for a place, and for nodes where all are lost.
-
-        Raises `EnvironmentFailed` where none comes back, and what `ports.Testbeds` says.
-        """
+        """Hold a testbed on a node. Waits for a place, and for nodes where all are lost. Raises as `ports.Testbeds`."""
         member = await self._place(instance.image)
         try:
             async with open_remote(member.link, instance, watch) as testbed:

@@ -1,7 +1,7 @@
 """Grades patches by the official harness, in processes of their own; has it write its summary, and load datasets.
 
-`harness` decides what is a result and what a failure; this decides what runs when, and starts, asks and ends the
-processes. Nothing is recorded but what swebench writes into its folder.
+`harness` decides what is a result and what a failure; this decides what runs when. Nothing is recorded but what
+swebench writes into its folder.
 """
 
 import asyncio
@@ -60,9 +60,9 @@ def _sweep_gradings() -> None:
 
 @dataclass(frozen=True, slots=True)
 class HarnessProgram:
-    """The program that grades, which answers as `harness` does.
+    """The program that grades, which answers as `harness` does; `sweep` removes what dead ones left.
 
-    `version` returns its version and raises `GradingFailed` where it cannot run; `sweep` removes what dead ones left.
+    `version` returns its version and raises `GradingFailed` where it cannot run.
     """
 
     command: tuple[str, ...] = HARNESS
@@ -114,10 +114,10 @@ class Grader:
         return Grade(reply["resolved"], reply["applied"], reply["report"], self._version, reply["seconds"])
 
     async def summarise(self, solutions: Mapping[str, Solution], diffs: Mapping[str, bytes]) -> Path | None:
-        """Let the harness write its summary of what is submitted, by instance id, and return its file.
+        """Let the harness write its summary of what is submitted, by instance id; return its file, or None for nothing.
 
-        There is none where nothing is submitted: the harness needs a prediction. To it, an instance in `solutions` that
-        is not in `diffs` is incomplete, an empty patch is not resolved, a patch whose logs are missing is an error.
+        To it, an instance in `solutions` that is not in `diffs` is incomplete, an empty patch is not resolved, a patch
+        whose logs are missing is an error.
         """
         if not diffs:
             return None
@@ -169,8 +169,8 @@ def run_of(row: str, diff: bytes) -> str:
 async def dataset_rows(name: str, folder: Path) -> list[str]:
     """Return the rows of a dataset's test split, each as JSON, as swebench's own loader gives them.
 
-    `name` is one of the hub, or a file: .parquet, .json or .jsonl. The harness runs and keeps its log in `folder`; the
-    hub's client has a cache of its own. Raises `GradingFailed` where it cannot be loaded, or swebench is not installed.
+    `name` is one of the hub, or a file: .parquet, .json or .jsonl. The harness keeps its log in `folder`. Raises
+    `GradingFailed` where it cannot be loaded, or swebench is not installed.
     """
     _swebench_version()
     try:
@@ -195,8 +195,8 @@ async def _answer(
 ) -> dict[str, Any]:
     """Let a process of the harness answer a request in `folder`, where what it prints is added to the log.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches who started it and not it. When this returns, or
-    is cancelled, it is gone. Raises `GradingFailed` where it cannot be started, fails, dies or takes too long.
+    It has a session of its own, lest Ctrl-C reach it. When this returns, or is cancelled, it is gone. Raises
+    `GradingFailed` where it cannot be started, fails, dies or takes too long.
     """
 
     def refused(error: BaseException) -> GradingFailed:

@@ -1,8 +1,7 @@
 """The images of instances: found on this machine, or pulled; and removed when room is short, if amini pulled them.
 
-A pull is tried again, and a registry that limits its requests is waited for, by all pulls together. `PulledImages` is
-the record of what was pulled and who holds it, shared by all evaluations on a daemon: only an image that is on it, that
-still has the recorded id and that nobody holds is ever removed.
+A registry that limits its requests is waited for by all pulls together. Only an image that is on the record of what was
+pulled, that still has the recorded id and that nobody holds is ever removed.
 """
 
 import asyncio
@@ -37,10 +36,7 @@ RECORD = "images.json"
 
 @dataclass(frozen=True, slots=True)
 class PullPatience:
-    """Seconds to wait: before each retry, before each retry while the registry limits us, and between two reports.
-
-    A pull that reports no progress for `silent` seconds is given up.
-    """
+    """Seconds before each retry, before each that the registry limits, between two reports, and without progress."""
 
     again: tuple[float, ...] = (2.0, 10.0, 60.0)
     limited: tuple[float, ...] = (60.0, 300.0, 900.0, *(1800.0,) * 12)  # Docker Hub counts over six hours

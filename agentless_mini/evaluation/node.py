@@ -157,10 +157,7 @@ _numbers = itertools.count()
 
 @asynccontextmanager
 async def open_remote(link: NodeLink, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
-    """Hold a testbed on the node at the other end. `watch` is told what happens there, while it is held.
-
-    Raises what the node's testbeds raise, and `NodeLost`.
-    """
+    """Hold a testbed on the node at the other end; `watch` is told what happens there. May raise `NodeLost`."""
     name = f"{instance.id}#{next(_numbers)}"
 
     async def hear() -> None:

@@ -1,15 +1,9 @@
 """What is submitted: the predictions in the official form and, for `--submission DIR`, all that goes with them.
 
-The folder has what github.com/SWE-bench/experiments asks for, ready to be put under `evaluation/<split>/`.
-
-    README.md        what was run and what came of it, and the checklist
-    metadata.yaml    how the leaderboard shows it; what only a person knows says TO FILL IN
-    all_preds.jsonl  the predictions
-    logs/ID/         what the official harness wrote of each
-    trajs/ID.md      how each came about, as the caller tells it
-
-Written again after more instances, it keeps what a person wrote: metadata.yaml as it is, README.md outside of the two
-comments that enclose its results. Nothing is sent anywhere.
+The folder has what github.com/SWE-bench/experiments asks for, ready to be put under `evaluation/<split>/`: README.md
+and metadata.yaml (what only a person knows says TO FILL IN), all_preds.jsonl, logs/ID/ of the official harness, and
+trajs/ID.md as the caller tells it. Written again, it keeps what a person wrote: metadata.yaml as it is, README.md
+outside of the two comments that enclose its results. Nothing is sent anywhere.
 """
 
 import json
@@ -41,18 +35,12 @@ def official(instance: str, model: str, diff: bytes) -> dict[str, str]:
 
 
 def text_of(diff: bytes) -> str:
-    """Return a patch as text, which is all that swebench takes.
-
-    Bytes that are no UTF-8 become U+FFFD: where they are in a line that the patch needs to find, it does not apply.
-    """
+    """Return a patch as text, which is all that swebench takes: bytes that are no UTF-8 become U+FFFD."""
     return diff.decode(errors="replace")
 
 
 def write_predictions(path: Path, model: str, diffs: Mapping[str, bytes]) -> None:
-    """Write what is submitted by instance id, in their order, over what was there; whole or not at all.
-
-    An empty patch stands for an instance without one. Raises `GradingFailed`.
-    """
+    """Write what is submitted by instance id ("" for no patch), whole or not at all. Raises `GradingFailed`."""
     lines = [json.dumps(official(name, model, diff)) + "\n" for name, diff in sorted(diffs.items())]
 
     def refused(error: BaseException) -> GradingFailed:
@@ -69,10 +57,7 @@ def write_predictions(path: Path, model: str, diffs: Mapping[str, bytes]) -> Non
 
 @dataclass(frozen=True, slots=True)
 class SubmissionFacts:
-    """What an evaluation knows of itself. `attempts` are the samples among which one is chosen, for each instance.
-
-    `repos` has the repository of every instance of the benchmark's split by id, also of those that were not run.
-    """
+    """What an evaluation knows of itself: `attempts` samples for each instance, `repos` of all instances by id."""
 
     model: str
     split: str
@@ -84,10 +69,7 @@ class SubmissionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """An instance's part: its patch, empty where there is none, whether that resolves it, and its logs' folder.
-
-    `resolved` is None where the patch was not graded.
-    """
+    """An instance's patch (or ""), whether it resolves it (None: not graded), and its logs' folder."""
 
     diff: bytes
     resolved: bool | None
@@ -97,10 +79,10 @@ class Submitted:
 def write_submission(
     folder: Path, facts: SubmissionFacts, parts: Mapping[str, Submitted], trajectories: Iterable[tuple[str, str]]
 ) -> dict[str, list[str]]:
-    """Write a submission of the instances in `parts`, by id, and return which lack what of it.
+    """Write a submission of the instances in `parts`, by id, and return which lack what of it. Raises `GradingFailed`.
 
     `trajectories` gives (instance id, Markdown), one at a time. What an earlier submission of the split had of other
-    instances is removed. Raises `GradingFailed` where it cannot be written.
+    instances is removed.
     """
 
     def refused(error: BaseException) -> GradingFailed:

@@ -1,11 +1,8 @@
 """Testbeds on this machine's Docker: images of instances that are held, and how tests are run in them.
 
-All testbeds share one sandbox. The containers of tests start from the image itself, so that what was built in it is
-there. The rows that the official harness needs go to the
-grader alone.
-
-An image has its Pythons in the way that SWE-bench lays them out (see `environment.activated`), and what its evaluation
-scripts call, which is not pytest everywhere: where it is missing it is installed in a derived image.
+All testbeds share one sandbox; containers start from the image itself, so that what was built in it is there. An image
+has its Pythons in the way that SWE-bench lays them out (see `environment.activated`), and what its evaluation scripts
+call, which is not pytest everywhere: where it is missing it is installed in a derived image.
 """
 
 import asyncio
@@ -71,10 +68,7 @@ class GradesPatches(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """How the testbeds of a machine are kept. `state` is the user's folder for records.
-
-    `variables` are the user's, which tell where packages are found.
-    """
+    """How the testbeds of a machine are kept: `state` is for records, `variables` tell where packages are found."""
 
     images: ImageSettings
     sandbox: SandboxSettings
@@ -86,10 +80,7 @@ class HostSettings:
 async def open_testbeds(
     settings: HostSettings, solutions: Mapping[str, Solution], grader: GradesPatches
 ) -> AsyncIterator[Testbeds]:
-    """Give the testbeds of this machine. Containers that dead runs left are removed first, and none is left at the end.
-
-    Raises `EnvironmentFailed` where no Docker daemon answers.
-    """
+    """Give the testbeds of this machine, without the containers that dead runs left. Raises `EnvironmentFailed`."""
     async with AsyncExitStack() as stack:
         client = await asyncio.to_thread(connect, settings.sandbox.boxes or os.cpu_count() or 1)
         stack.callback(client.close)
@@ -104,7 +95,7 @@ async def open_testbeds(
 
 @dataclass(eq=False, slots=True)
 class _DockerTestbeds:
-    """`ports.Testbeds` on one Docker daemon: see `open_testbeds`. `solutions` are for grading alone.
+    """`ports.Testbeds` on one Docker daemon. `solutions` are for grading alone.
 
     `users` counts the testbeds that have started containers from an image, by its id.
     """
@@ -133,8 +124,8 @@ class _DockerTestbeds:
     ) -> tuple[str, str]:
         """Return the name and the id of the image with the pytest of a day in it. `python` starts containers there.
 
-        It is built once however many ask for it, with the user's package index for all its network, and kept by the
-        daemon. Raises `BuildFailed` where pytest cannot be installed, and `EnvironmentFailed`.
+        It is built once however many ask for it, with the user's package index for all its network. Raises
+        `BuildFailed` where pytest cannot be installed.
         """
         wanted = wanted_pytest(day)
         name = f"{REPOSITORY}:{hashlib.sha256(canonical_json(['1', base.id, wanted]).encode()).hexdigest()[:32]}"

@@ -1,9 +1,8 @@
-"""The tree of an instance, read out of its image.
+"""The tree of an instance, read out of its image, whose tar file is foreign: no path leads out of the copy.
 
 Nothing of the image's `.git` is taken but the index, which says what is tracked, `info/exclude`, and the objects that
 its history is read from: the copy is a repository of its own with one empty commit. Where git cannot use that index,
-all files count that are not ignored. The tar file of an image is foreign: no path leads out of the copy, and no symlink
-is followed.
+all files count that are not ignored.
 """
 
 import io
@@ -39,10 +38,7 @@ _NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's own name for a tr
 
 
 def read_tree(client: "DockerClient", image: str, instance: Instance) -> Snapshot:
-    """Return the tree of an instance, from a copy out of its image that is removed again.
-
-    Raises `EnvironmentFailed` where it cannot be copied, or git cannot read the copy.
-    """
+    """Return the tree of an instance, from a copy that is removed again. Raises `EnvironmentFailed`."""
     with closing(Scratch()) as scratch, folder_archive(client, image, instance.folder) as chunks:
         top = scratch.file("tree")
         extract(chunks, top)
@@ -91,10 +87,10 @@ def _refused(error: BaseException) -> EnvironmentFailed:
 def extract(chunks: Iterator[bytes], top: Path) -> None:
     """Write the entries of a tar file that belong to a tree, less its one top folder, below `top`, which is made.
 
-    Files, symlinks and hard links are made; folders only where something lies in them; devices, FIFOs and sockets are
-    not, nor what git keeps, but what tells which files it tracks. Of two entries with one path the later one counts.
-    Owners, times and all of the permissions but "may be executed" are not taken over. Symlinks are made last: while
-    files are written there is none that could lead elsewhere. Raises `EnvironmentFailed`.
+    Files, symlinks and hard links are made, folders where something lies in them; no devices, FIFOs and sockets, nor
+    what git keeps, but what tells which files it tracks. Of two entries with one path the later one counts. Of the
+    permissions "may be executed" alone is taken over. Symlinks are made last: while files are written there is none
+    that could lead elsewhere. Raises `EnvironmentFailed`.
     """
     links: dict[Path, str] = {}
     with (

@@ -36,9 +36,8 @@ def run_document(
 ) -> dict[str, Any]:
     """Return a run as JSON values, with `text` and `reasoning` in the samples whose completions are given.
 
-    `evolution` has the rounds (see `measures.Round`; `score` names their scores), `trust` the `required` level, whether
-    the patch is `printed`, the levels `shown`, and what is `lacking` or speaks against it, as a clause ("" for
-    nothing).
+    `trust` has the `required` level, whether the patch is `printed`, the levels `shown`, and what is `lacking` or
+    speaks against it, as a clause ("" for nothing).
     """
     answers = {(sample.key, sample.index): completion for sample, completion in completions}
     return {

@@ -1,7 +1,7 @@
 """The report of an evaluation as one JSON document, and one instance or run in depth: what `--json` and the page have.
 
-Its keys are schema, run, results and cost; several evaluations are a list. It is read from the store alone, one run in
-memory at a time. `results` is the same to the byte for an evaluation that was killed and resumed.
+It is read from the store alone, one run in memory at a time. `results` is the same to the byte for an evaluation that
+was killed and resumed.
 """
 
 import hashlib
@@ -87,8 +87,7 @@ def one_instance(store: Store, name: str) -> dict[str, Any]:
     """Return all that is known of an instance. Raises `UsageError` where the evaluation has none of this name.
 
     `resolved` of a patch is null where it was not graded. `verdicts` of a patch are the outcomes of `tests`, in their
-    order; empty for a patch that was refused or not run. Each patch of an evolution has the `round` of its earliest
-    sample and its `score`, null where it has none.
+    order; empty for a patch that was refused or not run.
     """
     for record, attempt, found in _instances(store, name):
         trace, grades = found or (None, {})
@@ -137,9 +136,9 @@ def run_instance(
 def _instances(
     store: Store, name: str = ""
 ) -> Iterator[tuple[InstanceRecord, AttemptRecord | None, tuple[RunTrace, dict[str, bool]] | None]]:
-    """Yield the instances in order of id, or one: how far it came, the run that decided it, which patches are right.
+    """Yield the instances in order of id, or one: how far it came, the run that decided it, and its patches' grades.
 
-    The latter by normal form: the grade of the earliest sample's own diff counts before any other's.
+    By normal form: the grade of the earliest sample's own diff counts before any other's.
     """
     attempts = {attempt.instance: attempt for attempt in store.evals.attempts()}
     for record in store.evals.instances():
@@ -224,12 +223,7 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
 
 
 def _cost(spent: Spending, prices: Prices) -> dict[str, Any]:
-    """Return the object `cost`: everything paid for, over all commands that worked on the evaluation.
-
-    Tokens are null where servers reported none; `untold` counts the samples without a report. `prefill_ratio` is what
-    the server computed of prompts over what it would if no two shared anything and none came twice; null where that is
-    not known. The price is null where none is given, and so is a part without one.
-    """
+    """Return the object `cost`: everything paid for, over all commands that worked on the evaluation (docs/json.md)."""
 
     def told(tokens: int, untold: int) -> int | None:
         return None if untold and not tokens else tokens
@@ -256,10 +250,7 @@ def _cost(spent: Spending, prices: Prices) -> dict[str, Any]:
 
 
 def _priced(spent: Spending, prices: Prices) -> dict[str, float | None]:
-    """Return what each part costs, null where its price or some of its tokens are not known, and the sum of the others.
-
-    What servers do not report as coming from their cache counts as computed.
-    """
+    """Return what each part costs, null where its price or some tokens are not known, and the sum of the others."""
 
     def times(price: float | None, amount: float, untold: int = 0) -> float | None:
         return None if price is None or untold else price * amount

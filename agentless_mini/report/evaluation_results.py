@@ -2,7 +2,6 @@
 
 Nothing in them depends on time, on the order in which anything arrived, or on numbers of runs. Infrastructure failures
 and unfinished instances are no wrong answers. A patch that is not graded is unknown (None), and so is a rate with one.
-Of an evolution the curves over samples have a point for the end of each round.
 """
 
 import json
@@ -55,11 +54,10 @@ UNKNOWN: Marks = ((0, None),)
 class Solved:
     """What a run that came to its decision shows: few numbers, however many samples and tests there were.
 
-    `chosen` is a normal form, None where no sample is valid; `rejected` counts reasons.
-    `plain` has the numbers of samples and of correct ones (None where a valid one is not graded) for pass@k, which
-    takes samples to be exchangeable: of an evolution those of its first round. `systems` tells of a choice among other
-    systems whether the patch of each is right. `over_plain` is the curve of that round,
-    `by_oracle` tells for the end of each whether any sample so far is right.
+    `chosen` is a normal form, None where no sample is valid; `rejected` counts reasons. `plain` has the numbers of
+    samples and of correct ones (None where a valid one is not graded) for pass@k: of an evolution those of its first
+    round, of which `over_plain` is the curve. `by_oracle` tells for the end of each round whether any sample so far is
+    right, `systems` of a choice among other systems whether the patch of each is.
     """
 
     lists: tuple[tuple[str, ...], ...]
@@ -311,10 +309,7 @@ def _point(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], po
 
 
 def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
-    """Return the oracle's curve: as if the best of k samples were always chosen.
-
-    The samples of an evolution are not exchangeable, so its first round alone counts: `oracle_at_n` has the others.
-    """
+    """Return the oracle's curve: as if the best of k samples were chosen; of an evolution, of its first round."""
     drawn = [one.solved.plain if one.solved else (0, 0 if one.resolved is False else None) for one in judged]
     most = max((samples for samples, _ in drawn), default=0)
     exact = all(correct is not None for _, correct in drawn)

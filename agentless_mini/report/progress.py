@@ -1,7 +1,6 @@
 """Live progress on stderr, of one run and of an evaluation: what is done, at what pace, and what came of it so far.
 
-On a terminal moving lines; elsewhere (a dumb terminal too) a plain line now and then, fit for a log. Nothing here
-writes to stdout, and nothing of a model's text is shown.
+On a terminal moving lines; elsewhere a plain line now and then, fit for a log. Nothing of a model's text is shown.
 """
 
 import time
@@ -62,10 +61,7 @@ class _Work:
 
 
 class LiveProgress(ProgressLines):
-    """A `Watch` that shows the events of a run, as a context manager: leaving it clears the moving lines.
-
-    `tokens` may be called with the number of new tokens, from any thread, to keep the rates moving between samples.
-    """
+    """A `Watch` that shows the events of a run, as a context manager: leaving it clears the moving lines."""
 
     def __init__(
         self, console: Console, clock: Callable[[], float] = time.monotonic, notes: set[str] | None = None
@@ -162,10 +158,9 @@ class LiveProgress(ProgressLines):
 
 
 class EvaluationProgress(ProgressLines):
-    """Shows how far an evaluation is, as a context manager: leaving it clears the moving lines.
+    """Shows how far an evaluation is. It is a `Watch` for what belongs to no instance; `of` returns that of one.
 
-    It is a `Watch` for what belongs to no instance; `of` returns that of one. Without a terminal it writes a line for
-    each instance that ended. `tokens` may be called from any thread.
+    Without a terminal it writes a line for each instance that ended. `tokens` may be called from any thread.
     """
 
     def __init__(self, console: Console, instances: int, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,7 +1,4 @@
-"""What `amini show` shows people of recorded runs, as rich renderables; `document` is for programs.
-
-Issue texts, model answers and paths are not trusted: none reaches a terminal as markup or as a control sequence.
-"""
+"""What `amini show` shows people of recorded runs, as rich renderables; `document` is for programs."""
 
 import json
 import shlex

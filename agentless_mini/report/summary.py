@@ -1,8 +1,4 @@
-"""A run as people read it: the summary on stderr, and its patches with their tests as tables, the best first.
-
-The summary has files, rounds, tests, patches, confidence, tokens and time. Notes were shown when they arose, and are
-not repeated.
-"""
+"""A run as people read it: the summary on stderr, and its patches with their tests as tables, the best first."""
 
 import json
 from collections import Counter
@@ -37,7 +33,7 @@ FAULT_LETTERS, FEW_LETTERS = 160, 60
 
 
 def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS, *, hint: bool = True) -> RenderableType:
-    """Return the summary of a run, `seconds` after it began (None where it goes on), with at most so many patches.
+    """Return the summary of a run, `seconds` after it began (None where it goes on), with `most` patches at most.
 
     With `hint` it says how `amini show` has the rest.
     """
@@ -80,10 +76,10 @@ def _samples(trace: RunTrace) -> Iterator[str]:
 def _rounds(trace: RunTrace) -> Iterator[RenderableType]:
     if not any(sample.round for sample in trace.samples):
         return
-    from agentless_mini.report.rounds import evolved, rounds_table
+    from agentless_mini.report.rounds import SCALES, evolved, rounds_table
 
     if (found := evolved(trace)) is not None:
-        yield _lines([f"rounds     {len(found.rounds)}; score: {found.scale.words}"])
+        yield _lines([f"rounds     {len(found.rounds)}; score: {SCALES[found.scale]}"])
         yield rounds_table(found.values()["rounds"])
 
 

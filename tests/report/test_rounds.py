@@ -8,7 +8,7 @@ import pytest
 
 from agentless_mini.record import RunTrace, Store
 from agentless_mini.report.document import run_document
-from agentless_mini.report.rounds import Scale, evolved
+from agentless_mini.report.rounds import evolved
 from agentless_mini.report.show import run_view
 from agentless_mini.report.summary import stopping, summary
 from tests.report.building import shown
@@ -44,7 +44,7 @@ def test_what_a_reward_model_gave_counts_before_the_tests_and_is_not_known_of_th
     scored = Ran("i", "abb.bc", tests="t", passing=(("a", "t"),), per_round=2, scores=(("a", -1.5), ("b", 3.0)))
     found = evolved(trace(store, scored))
     assert found is not None
-    assert found.scale is Scale.REWARD_MODEL
+    assert found.scale == "reward-model"
     assert [(one.best, one.mean) for one in found.rounds] == [(3.0, 0.75), (3.0, 3.0), (None, None)]
     assert "0 2 2 2 2 3.000 0.750" in lines(shown(run_view(trace(store, scored)), 120))
 
