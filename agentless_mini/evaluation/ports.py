@@ -36,7 +36,7 @@ class Testbed(Protocol):
         ...
 
     async def grade(self, diff: bytes) -> Grade:
-        """Let the official harness grade a patch that is not empty. Raises `GradingFailed` for what is not its fault."""
+        """Let the official harness grade a patch. Raises `GradingFailed` for what is not its fault."""
         ...
 
 

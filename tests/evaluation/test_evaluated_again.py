@@ -68,14 +68,6 @@ def test_only_what_the_harness_reported_of_an_instance_is_put_among_its_reports(
     assert json.loads((of.folder / OFFICIAL / "summary.json").read_text()) == {reported: {reported: {"resolved": True}}}
 
 
-def test_where_nothing_is_predicted_nothing_is_summed_up(tmp_path: Path) -> None:
-    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
-        of = evaluation(tmp_path / "e", server.url, 2, 5)
-        assert run(of, grading(ALL_GONE)) == 4
-    assert not (of.folder / OFFICIAL / "summary.json").exists()
-    assert read_predictions(of.folder / "all_preds.jsonl") == {}
-
-
 def test_the_exit_code_counts_the_instances_that_were_asked_for(tmp_path: Path) -> None:
     with ScriptedServer(ServedModel(script=SCRIPT)) as server:
         of = evaluation(tmp_path / "e", server.url, 2, 5)

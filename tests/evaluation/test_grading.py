@@ -61,26 +61,12 @@ def test_a_harness_whose_parent_is_gone_before_it_looked_ends_without_an_answer(
 # --- who may grade when ----------------------------------------------------------------------------------------------
 
 
-def test_each_patch_is_graded_by_a_process_of_its_own(tmp_path: Path) -> None:
-    async def scene(grader: Grader) -> list[Grade]:
-        return [await grader.grade(ROW, diff) for diff in (b"resolve", b"other")]
-
-    first, second = scripted(tmp_path, scene)
-    assert (first.resolved, second.resolved) == (True, False)
-    assert first.version == "5"
-    assert len({process for _, process, _ in notes(tmp_path)}) == 2
-
-
 def test_the_harness_is_told_the_row_the_patch_and_a_name_of_its_own_for_the_logs(tmp_path: Path) -> None:
     told = json.loads(scripted(tmp_path, lambda grader: grader.grade(ROW, "resolve é\r\n".encode())).report)
     assert told["row"] == ROW
     assert told["diff"] == "resolve é\r\n"
     assert told["model"] == "org__model"
     assert told["run"] == run_of(ROW, "resolve é\r\n".encode())
-
-
-def test_every_patch_and_row_has_a_run_of_its_own() -> None:
-    assert len({run_of(ROW, GOLD), run_of(ROW, WRONG), run_of(row("other"), GOLD)}) == 3
 
 
 def test_no_more_processes_than_workers_grade_at_once(tmp_path: Path) -> None:
@@ -117,15 +103,6 @@ def test_a_patch_under_which_the_process_dies_again_is_a_failure_that_names_the_
     assert scripted(tmp_path, scene).resolved
 
 
-def test_a_failure_is_told_and_the_next_patch_graded(tmp_path: Path) -> None:
-    async def scene(grader: Grader) -> Grade:
-        with pytest.raises(GradingFailed, match="disk full"):
-            await grader.grade(ROW, b"fail disk full")
-        return await grader.grade(ROW, b"resolve")
-
-    assert scripted(tmp_path, scene).resolved
-
-
 def test_what_is_cancelled_ends_at_once(tmp_path: Path) -> None:
     async def scene(grader: Grader) -> float:
         grading = asyncio.create_task(grader.grade(ROW, b"wait 60"))
@@ -152,11 +129,6 @@ def test_a_patch_that_is_not_utf8_is_graded_as_it_is_submitted(tmp_path: Path) -
     grade = scripted(tmp_path, lambda grader: grader.grade(ROW, b"+caf\xe9\n"))
     assert not grade.resolved
     assert json.loads(grade.report)["diff"] == "+caf\ufffd\n"
-
-
-def test_without_a_prediction_there_is_no_summary(tmp_path: Path) -> None:
-    assert scripted(tmp_path, lambda grader: grader.summarise({"none": Solution(ROW, ())}, {})) is None
-    assert not (tmp_path / "notes").exists()
 
 
 # --- the official harness --------------------------------------------------------------------------------------------

@@ -115,20 +115,6 @@ def test_a_registry_that_takes_no_more_requests_is_waited_for(
     assert "rate limit" in line
 
 
-def test_a_registry_that_stays_limited_is_an_error_in_the_end(
-    registry: Registry, images: Callable[..., Images]
-) -> None:
-    name = registry.add("limited")
-    registry.trouble = 429
-
-    async def work() -> None:
-        async with images().held(name, Told()):
-            pass
-
-    with pytest.raises(ImageUnavailable, match="docker login"):
-        asyncio.run(work())
-
-
 def test_a_registry_in_trouble_is_tried_again(registry: Registry, images: Callable[..., Images]) -> None:
     name = registry.add("shaky")
     registry.trouble = 500

@@ -18,7 +18,7 @@ from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds, wanted_pytest
 from agentless_mini.sandbox import docker
-from agentless_mini.sandbox.daemon import connect, daemon_name
+from agentless_mini.sandbox.daemon import connect
 from agentless_mini.sandbox.docker import asked_for
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from tests.environment.conftest import package_index
@@ -88,15 +88,6 @@ async def bench_of(testbed: ports.Testbed) -> Boxes | NoBoxes:
     opening = testbed.opening(await testbed.tree())
     assert not isinstance(opening, NoBoxes)
     return await opening.open(print)
-
-
-def test_the_tree_is_that_of_the_image(host: LocalHost) -> None:
-    async def work(testbed: ports.Testbed) -> None:
-        tree = await testbed.tree()
-        assert {file.path: file.data for file in tree.files} == SOURCES
-        assert tree.ignored == ("built/",)
-
-    host.with_testbed(instance_image(Holds.PYTEST), work)
 
 
 def test_tests_run_in_the_environment_of_the_image(host: LocalHost) -> None:
@@ -199,14 +190,6 @@ def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(host: Lo
     asyncio.run(run())
 
 
-def test_an_image_without_its_environment_is_an_error(host: LocalHost) -> None:
-    async def work(testbed: ports.Testbed) -> None:
-        await bench_of(testbed)
-
-    with pytest.raises(EnvironmentFailed, match="cannot be activated"):
-        host.with_testbed(instance_image(Holds.NO_CONDA), work)
-
-
 def test_an_image_that_cannot_be_had_is_an_error_of_its_own(host: LocalHost) -> None:
     async def work(testbed: ports.Testbed) -> None:
         raise AssertionError
@@ -247,16 +230,6 @@ def test_an_instance_without_a_row_is_not_graded(host: LocalHost) -> None:
 
     with pytest.raises(GradingFailed, match="no row of a__b-1"):
         asyncio.run(run())
-
-
-def test_each_daemon_has_a_record_of_its_own_of_pulled_images(host: LocalHost) -> None:
-    async def work(testbed: ports.Testbed) -> None:
-        (record,) = host.state.rglob("images.json")
-        assert record.parent == host.state / "images" / daemon_name(client)
-
-    client = connect(1)
-    host.with_testbed(instance_image(Holds.PYTEST), work)
-    client.close()
 
 
 def test_a_testbed_that_is_cancelled_leaves_nothing(host: LocalHost) -> None:

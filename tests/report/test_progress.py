@@ -22,7 +22,7 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.record import AttemptRecord, AttemptState
-from agentless_mini.report.progress import TITLES, EvaluationProgress, LiveProgress
+from agentless_mini.report.progress import EvaluationProgress, LiveProgress
 
 BAD = Rejected(Reason.NO_EDIT, "\x1b[31mnothing")
 SAMPLE = Completion(0, "text", Finish.STOP)
@@ -90,18 +90,6 @@ def test_what_streams_at_once_is_counted_by_stage() -> None:
     assert told == ["50 tokens/s", "2 tokens/s"]
 
 
-def test_reading_patches_is_told_as_such() -> None:
-    stream = io.StringIO()
-    with LiveProgress(Console(file=stream, width=120)) as progress:
-        progress(StageStarted(Stage.CHOOSE, 10_000))
-        for _ in range(1000):
-            progress(SampleDone(Stage.CHOOSE, SAMPLE, None))
-    assert stream.getvalue().splitlines() == [
-        "Reading patches: 10000 patches",
-        "Reading patches: 1000/10000, 1000 valid, 0 rejected",
-    ]
-
-
 def test_a_phase_says_what_it_is_at_and_how_long_it_may_take() -> None:
     stream = io.StringIO()
     with LiveProgress(Console(file=stream, width=120), clock=lambda: 0.0) as progress:
@@ -126,20 +114,6 @@ def test_a_chain_that_begins_again_counts_its_rounds_from_the_first() -> None:
     assert stream.getvalue().splitlines() == ["1/1 Sampling repairs: 1 sample", "1/1 Evolving, round 1: 1 sample"] * 2
 
 
-def test_the_number_of_the_step_is_told() -> None:
-    stream = io.StringIO()
-    with LiveProgress(Console(file=stream, width=120)) as progress:
-        progress(Planned(((Stage.LOCALIZE,), (Stage.REPAIR,), (Stage.REPRODUCE, Phase.ENVIRONMENT))))
-        progress(StageStarted(Stage.REPAIR, 3))
-        progress(PhaseStarted(Phase.ENVIRONMENT))
-        progress(PhaseStarted(Phase.GRADING))
-    assert stream.getvalue().splitlines() == [
-        "2/3 Sampling repairs: 3 samples",
-        "3/3 Preparing the tests",
-        "Grading",
-    ]
-
-
 def test_what_a_build_says_is_shown_without_its_control_sequences() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None, _environ={"TERM": "xterm"})
@@ -147,10 +121,6 @@ def test_what_a_build_says_is_shown_without_its_control_sequences() -> None:
         progress(PhaseSaid(Phase.ENVIRONMENT, "Collecting\x1b[31m numpy"))
     assert "Preparing the tests" in stream.getvalue()
     assert "Collecting\\x1b[31m numpy" in stream.getvalue()
-
-
-def test_every_stage_has_a_title() -> None:
-    assert TITLES.keys() == {*Stage, *Phase}
 
 
 def test_boxes_are_counted_with_what_their_tests_came_to() -> None:
@@ -234,13 +204,6 @@ def test_where_patches_are_read_nothing_is_said_of_samples() -> None:
     assert second.endswith(", 2 patches read, 1 sample, 1 valid patch, 1 box, 2 test runs)")
 
 
-def test_where_nothing_is_graded_nothing_is_said_of_what_was_resolved() -> None:
-    progress, out = evaluation()
-    with progress:
-        progress.ended(record(), resolved=None)
-    assert "resolved" not in out.getvalue()
-
-
 def test_a_failure_of_the_infrastructure_says_where_and_why() -> None:
     progress, out = evaluation()
     with progress:
@@ -255,15 +218,6 @@ def test_notes_carry_the_name_of_their_instance() -> None:
         progress.of("acme__shop-2")(Note("Pulling the image."))
         progress(Note("The server is busy."))
     assert out.getvalue().splitlines() == ["note: acme__shop-2: Pulling the image.", "note: The server is busy."]
-
-
-def test_on_a_terminal_the_lines_of_an_evaluation_move() -> None:
-    progress, out = evaluation(terminal=True)
-    with progress:
-        progress.phase("loading the weights", 3.0)
-        progress.ended(record(), resolved=False)
-    assert "Instances" in out.getvalue()
-    assert "not resolved (" not in out.getvalue()
 
 
 def test_foreign_text_steers_no_terminal() -> None:
