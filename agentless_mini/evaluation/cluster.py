@@ -161,9 +161,10 @@ class ClusterTestbeds:
         except NodeLost:  # it is tried again if it is still there when we look
             pass
         except Exception as error:  # noqa: BLE001 - Ray's own, or of what is sent: the other nodes do not depend on it
-            said = printable(f"{type(error).__name__}: {error}")
-            is_ours = isinstance(error, EnvironmentFailed)
-            reason = str(error) if is_ours else f"It cannot be started ({said}): see the logs of Ray."
+            reason = str(error)
+            if not isinstance(error, EnvironmentFailed):
+                said = printable(f"{type(error).__name__}: {error}")
+                reason = f"It cannot be started ({said}): see the logs of Ray."
             self._left_out[machine.id] = reason
             self.tell(f"The node {printable(machine.name)} is left out. {reason}")
         finally:
@@ -218,8 +219,8 @@ class _RayCluster:
 
         with boundary({Exception: gone}):
             rows: list[dict[str, Any]] = await asyncio.to_thread(ray.nodes)
-        alive = [(f"{row['NodeManagerHostname']} {row['NodeID'][:6]}", row["NodeID"]) for row in rows if row["Alive"]]
-        return tuple(ClusterMachine(node, name) for name, node in sorted(alive))
+        alive = {row["NodeID"]: row["NodeManagerHostname"] for row in rows if row["Alive"]}
+        return tuple(ClusterMachine(node, f"{host} {node[:6]}") for node, host in alive.items())
 
     async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
         """Start an actor there, once the machine is known to have the same amini."""
@@ -288,36 +289,29 @@ def _facts() -> Callable[[], tuple[str, str]]:
 def require_same(machine: ClusterMachine, version: str, python: str) -> None:
     """Raise `EnvironmentFailed` where a machine has another amini ("": none) or another minor version of Python."""
     own = platform.python_version()
-    if version == __version__ and python.rpartition(".")[0] == own.rpartition(".")[0]:
-        return
-    found = f"amini {printable(version)}" if version else "no amini"
-    raise EnvironmentFailed(
-        f"The node {printable(machine.name)} has {found} on Python {printable(python)}, and here it is {__version__} "
-        f"on {own}: install the same there."
-    )
+    if (version, python.rpartition(".")[0]) != (__version__, own.rpartition(".")[0]):
+        found = f"amini {printable(version)}" if version else "no amini"
+        raise EnvironmentFailed(
+            f"The node {printable(machine.name)} has {found} on Python {printable(python)}, and here it is "
+            f"{__version__} on {own}: install the same there."
+        )
 
 
 def _edge(machine: ClusterMachine) -> AbstractContextManager[None]:
     """Return the boundary of calls to a machine: what Ray raises where it is gone, or has no room, becomes ours."""
-    from ray import exceptions
+    from ray import exceptions as it
 
     node = f"The node {printable(machine.name)}"
 
-    def lost(error: BaseException) -> NodeLost:
+    def lost(error: BaseException) -> EnvironmentFailed:
         return NodeLost(f"{node} is gone ({quoted(error)}): see Ray's logs there.")
 
     def scarce(error: BaseException) -> EnvironmentFailed:
         return EnvironmentFailed(f"{node} has too little room for Ray ({quoted(error)}): free some memory or disk.")
 
     gone = (
-        exceptions.RayActorError,
-        exceptions.NodeDiedError,
-        exceptions.WorkerCrashedError,
-        exceptions.ObjectLostError,
-        exceptions.TaskUnschedulableError,
-        exceptions.ActorUnschedulableError,
-        exceptions.RpcError,
-        exceptions.LocalRayletDiedError,
-    )
-    full = (exceptions.ObjectStoreFullError, exceptions.OutOfDiskError, exceptions.OutOfMemoryError)
+        it.RayActorError, it.NodeDiedError, it.WorkerCrashedError, it.ObjectLostError, it.TaskUnschedulableError,
+        it.ActorUnschedulableError, it.RpcError, it.LocalRayletDiedError,
+    )  # fmt: skip
+    full = (it.ObjectStoreFullError, it.OutOfDiskError, it.OutOfMemoryError)
     return boundary({**dict.fromkeys(gone, lost), **dict.fromkeys(full, scarce)})

@@ -5,16 +5,15 @@ its history is read from: the copy is a repository of its own with one empty com
 all files count that are not ignored.
 """
 
-import io
 import re
 import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agentless_mini.domain import MIB, Snapshot
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
@@ -95,7 +94,7 @@ def extract(chunks: Iterator[bytes], top: Path) -> None:
     links: dict[Path, str] = {}
     with (
         boundary(dict.fromkeys((tarfile.TarError, OSError, EOFError), _failed)),
-        tarfile.open(fileobj=io.BufferedReader(_Stream(chunks), MIB), mode="r|", errors="surrogateescape") as archive,
+        tarfile.open(fileobj=cast("Any", _Stream(chunks)), mode="r|", errors="surrogateescape") as archive,
     ):
         top.mkdir(parents=True, exist_ok=True)
         size = 0
@@ -134,30 +133,22 @@ def _place(top: Path, name: str) -> Path | None:
 def _write_file(path: Path, archive: tarfile.TarFile, entry: tarfile.TarInfo, source: Path | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    data = archive.extractfile(entry) if source is None else None
     if source is not None:
         path.hardlink_to(source)
-    elif data is not None:
+    elif data := archive.extractfile(entry):
         with path.open("xb") as file:
             shutil.copyfileobj(data, file, MIB)
         path.chmod(0o755 if entry.mode & stat.S_IXUSR else 0o644)
 
 
-class _Stream(io.RawIOBase):
-    """The pieces as a file that can only be read on."""
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """The pieces as a file that can only be read on: all that a tar file of mode "r|" needs."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
+    chunks: Iterator[bytes]
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, room: Any, /) -> int:  # noqa: ANN401 - whatever has a buffer
-        self._rest = self._rest or next(filter(None, self._chunks), b"")
-        part, self._rest = self._rest[: len(room)], self._rest[len(room) :]
-        room[: len(part)] = part
-        return len(part)
+    def read(self, _wanted: int) -> bytes:
+        return next(filter(None, self.chunks), b"")
 
 
 def _failed(error: BaseException) -> EnvironmentFailed:

@@ -134,10 +134,8 @@ def percent(share: float | None) -> str:
 
 def _laid_out(columns: Sequence[tuple[str, ...]], room: int) -> Iterator[dict[int, int]]:
     """Yield tables: the width in cells of each column by its place; the first column is in all of them."""
-    for most in (*WORDS, min(WORDS[1], (room - GAP) // 2)):
-        least = [_least(column, most) for column in columns]
-        if _width(least) <= room:
-            break
+    each = [[_least(column, most) for column in columns] for most in (*WORDS, min(WORDS[1], (room - GAP) // 2))]
+    least = next((one for one in each if _width(one) <= room), each[-1])
     shown = [0]
     for at in range(1, len(columns)):
         if len(shown) > 1 and _width([least[one] for one in (*shown, at)]) > room:

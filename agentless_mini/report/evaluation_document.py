@@ -22,8 +22,6 @@ from agentless_mini.report.rounds import evolved
 from agentless_mini.report.show import outcome, run_facts, votes_of
 from agentless_mini.report.summary import distinct, sources
 
-MILLION = 1_000_000
-HOUR = 3600
 _NOTHING: Mapping[str, Any] = {
     "issue": "", "files": [], "patches": [], "tests": [], "rejected": [], "choice": None, "notes": [],
     "regressions": None,
@@ -50,9 +48,8 @@ def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[s
     """
     ends: set[int] = set()
     for store in stores:  # all of its instances have the same rounds, so any that is decided says where they end
-        attempts = (one.run for one in store.evals.attempts() if one.run is not None)
-        decided = (found for run in attempts if (found := store.runs.trace(run).prediction))
-        replays = map(Replay, decided)
+        runs = (store.runs.trace(one.run) for one in store.evals.attempts() if one.run is not None)
+        replays = (Replay(trace.prediction) for trace in runs if trace.prediction)
         ends |= set(next((replay.ends for replay in replays if replay.samples), ()))
     return [evaluation_document(store, prices, sorted(ends)) for store in stores]
 
@@ -159,10 +156,9 @@ def _instances(
 
 def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
     """Return what an instance and a run have in common."""
-    prediction = trace.prediction
+    prediction, execution, choice = trace.prediction, trace.execution, trace.choice
     found = prediction.localization if prediction else None
     located = zip(found.lists, found.votes, strict=True) if found else ()
-    execution, choice = trace.execution, trace.choice
     before = {result.id: result.outcome.value for result in execution.before} if execution else {}
     return {
         "issue": trace.run.start.issue.text,
@@ -225,21 +221,17 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
 def _cost(spent: Spending, prices: Prices) -> dict[str, Any]:
     """Return the object `cost`: everything paid for, over all commands that worked on the evaluation (docs/json.md)."""
 
-    def told(tokens: int, untold: int) -> int | None:
-        return None if untold and not tokens else tokens
-
+    tokens = {
+        "prompt_tokens": (spent.prompt_tokens, spent.untold_prompts),
+        "cached_tokens": (spent.cached_tokens, spent.untold_cached),
+        "completion_tokens": (spent.completion_tokens, spent.untold_answers),
+        "distinct_prompt_tokens": (spent.distinct_tokens, spent.untold_prompts),
+    }
     computed = spent.prompt_tokens - spent.cached_tokens
     all_told = spent.distinct_tokens and not spent.untold_prompts and not spent.untold_cached
     return {
-        "prompt_tokens": told(spent.prompt_tokens, spent.untold_prompts),
-        "cached_tokens": told(spent.cached_tokens, spent.untold_cached),
-        "completion_tokens": told(spent.completion_tokens, spent.untold_answers),
-        "distinct_prompt_tokens": told(spent.distinct_tokens, spent.untold_prompts),
-        "untold": {
-            "prompt_tokens": spent.untold_prompts,
-            "cached_tokens": spent.untold_cached,
-            "completion_tokens": spent.untold_answers,
-        },
+        **{name: None if untold and not told else told for name, (told, untold) in tokens.items()},
+        "untold": {name: untold for name, (_, untold) in tokens.items() if name != "distinct_prompt_tokens"},
         "prefill_ratio": computed / spent.distinct_tokens if all_told else None,
         "model_seconds": spent.model_seconds,
         "sandbox_seconds": spent.box_seconds,
@@ -256,11 +248,11 @@ def _priced(spent: Spending, prices: Prices) -> dict[str, float | None]:
         return None if price is None or untold else price * amount
 
     cached = prices.prompt if prices.cached is None else prices.cached
-    computed = (spent.prompt_tokens - spent.cached_tokens) / MILLION
+    computed = spent.prompt_tokens - spent.cached_tokens
     parts = {
-        "prompt": times(prices.prompt, computed, spent.untold_prompts),
-        "cached": times(cached, spent.cached_tokens / MILLION, spent.untold_prompts),
-        "completion": times(prices.completion, spent.completion_tokens / MILLION, spent.untold_answers),
-        "boxes": times(prices.box_hour, spent.box_seconds / HOUR),
+        "prompt": times(prices.prompt, computed / 1e6, spent.untold_prompts),
+        "cached": times(cached, spent.cached_tokens / 1e6, spent.untold_prompts),
+        "completion": times(prices.completion, spent.completion_tokens / 1e6, spent.untold_answers),
+        "boxes": times(prices.box_hour, spent.box_seconds / 3600),
     }
     return {**parts, "total": sum(part for part in parts.values() if part is not None)}
