@@ -115,10 +115,10 @@ function curveNotes(series) {
     absent = "Some points are not known, since not every patch was graded (--grade all).",
     bare = series.some((one) => one.bare) ? ", of rerank; those of the others are among the values" : "";
   return [
-    ...(shown.some((point) => known(point.low)) ? [`Whiskers: 95 % intervals over instances${bare}.`] : []),
-    ...(shown.some((point) => point.hollow) ? ["Hollow: some of these patches were not graded."] : []),
-    ...(shown.length < points.length ? [absent] : []),
-  ];
+    shown.some((point) => known(point.low)) && `Whiskers: 95 % intervals over instances${bare}.`,
+    shown.some((point) => point.hollow) && "Hollow: some of these patches were not graded.",
+    shown.length < points.length && absent,
+  ].filter(Boolean);
 }
 
 function calibration(runs) {
@@ -131,21 +131,16 @@ function calibration(runs) {
       row = [runName(runs, at), bounds, bin.instances, bin.resolved, percent(bin.rate), range(low, high)];
     return { x: (bin.low + bin.high) / 2 + aside, y: bin.instances ? bin.rate : null, low, high, tip, row };
   };
-  const series = runs.map(({ results }, at) => {
-    return { shape: "circle", color: at % COLORS, points: results.calibration.map((bin) => point(at, bin)) };
-  });
+  const points = (run, at) => run.results.calibration.map((bin) => point(at, bin)),
+    series = runs.map((run, at) => ({ shape: "circle", color: at % COLORS, points: points(run, at) })),
+    across = { whole: true, ticks: [0, 0.2, 0.4, 0.6, 0.8, 1], write: (tick) => 100 * tick };
   return linesPlot({
     id: "calibration",
     title: "Calibration: how often a patch with this confidence is right",
     series,
     legend: legend(runEntries(runs)),
     extra: (x, y) => bins(runs, x, y),
-    across: {
-      label: "confidence in the chosen patch (%)",
-      whole: true,
-      ticks: [0, 0.2, 0.4, 0.6, 0.8, 1],
-      write: (tick) => 100 * tick,
-    },
+    across: { ...across, label: "confidence in the chosen patch (%)" },
     note: "Dotted: where the confidence equals the share that is right. Numbers at the bottom: instances in the bin. Whiskers: 95 % intervals (Wilson).",
     headings: ["run", "confidence", "instances", "resolved", "rate", "95 %"],
     rows: series.flatMap(({ points }) => points.map(({ row }) => row)),

@@ -20,9 +20,9 @@ function verdictOf(row) {
 
 function verdictText(row) {
   const verdict = verdictOf(row);
-  if (verdict.startsWith("only-")) return `only ${letter(Number(verdict.slice(5)))}`;
-  if (verdict === "some") return row.runs.flatMap((item, at) => (item.resolved ? [letter(at)] : [])).join(", ");
-  return verdict === "all" && row.runs.length === 2 ? "both" : verdict;
+  if (!differing(row)) return verdict === "all" && row.runs.length === 2 ? "both" : verdict;
+  const winners = row.runs.flatMap((item, at) => (item.resolved ? [letter(at)] : [])).join(", ");
+  return verdict === "some" ? winners : `only ${winners}`;
 }
 
 const differing = (row) => /^only|^some/.test(verdictOf(row));
