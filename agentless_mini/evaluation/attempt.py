@@ -139,14 +139,13 @@ def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> t
     """Return the patches to be graded, one for each normal form, the chosen one first."""
     if grading is Grading.NONE or prediction.choice is None:
         return ()
-    chosen = prediction.choice.patch
-    more: tuple[Patch, ...] = ()
+    patches = [prediction.choice.patch]
     if grading is Grading.CURVE:
-        more = tuple(choices(curves(Replay(prediction), method)))
+        patches += choices(curves(Replay(prediction), method))
     elif grading is Grading.ALL:
-        more = tuple(one.outcome for one in prediction.candidates if isinstance(one.outcome, Patch))
+        patches += [one.outcome for one in prediction.candidates if isinstance(one.outcome, Patch)]
     distinct: dict[str, Patch] = {}
-    for patch in (chosen, *more):
+    for patch in patches:
         distinct.setdefault(patch.normal, patch)
     return tuple(distinct.values())
 
@@ -165,17 +164,15 @@ class _Progress:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case StageStarted(stage):
+            case StageStarted(stage) | PhaseStarted(stage):
                 self.stage = stage.value
-            case PhaseStarted(phase):
-                self.stage = phase.value
         self._watch(event)
 
 
 async def _brought_to_its_end(task: Assignment, context: EvalContext, testbeds: Testbeds, progress: _Progress) -> RunId:
     run = context.store.evals.decided(task.instance.id)
     prediction = context.store.runs.trace(run).prediction if run is not None else None
-    if run is not None and prediction is not None and not _owed(prediction, task, context):
+    if run is not None and prediction and not _owed(prediction, task, context):
         return run
     async with testbeds.open(task.instance, progress) as testbed:
         if run is None or prediction is None:
@@ -220,9 +217,8 @@ async def _predict(
             derive=recorded_derive(store),
             pool=pool,
         )
-        return await resolve(
-            task.instance.issue, tree, session, context.config, boxes, files=files, until=context.until
-        )
+        issue, config = task.instance.issue, context.config
+        return await resolve(issue, tree, session, config, boxes, files=files, until=context.until)
 
     async def begun(_run: RunId) -> tuple[str, ...]:
         return notes
@@ -328,10 +324,8 @@ class _Queue:
         """Take out what comes next, None at the end."""
         if not self._left:
             return None
-        longest = {repo: fmean(taken) for repo, taken in self._taken.items()}
-        repo = max(
-            self._left, key=lambda repo: (repo not in self._begun, longest.get(repo, 0.0), len(self._left[repo]))
-        )
+        longest = {repo: (repo not in self._begun, fmean(self._taken.get(repo, [0.0]))) for repo in self._left}
+        repo = max(self._left, key=lambda repo: (longest[repo], len(self._left[repo])))
         self._begun.add(repo)
         task = self._left[repo].popleft()
         if not self._left[repo]:
@@ -351,8 +345,8 @@ class _Queue:
 
 def _reason(instance: Instance, record: AttemptRecord) -> str:
     """Return the failure without the instance's names and without numbers, so that like failures are equal."""
-    image = printable(instance.image)
-    text = record.failure
-    for name in (image, image.rpartition(":")[0], image.rpartition(":")[0].partition("/")[2], instance.id):
-        text = text.replace(name, "*") if name else text
+    image, text = printable(instance.image), record.failure
+    untagged = image.rpartition(":")[0]
+    for name in filter(None, (image, untagged, untagged.partition("/")[2], instance.id)):
+        text = text.replace(name, "*")
     return f"{record.stage} {re.sub('[0-9]+', '*', text)}"

@@ -150,8 +150,7 @@ def _forget_inconclusive(folder: Path) -> None:
 def _verdict(folder: Path, instance: str, limit: int) -> Reply:
     """Say what came of an evaluation, from the files that it leaves."""
     log = _text(folder / "run_instance.log")
-    report = _text(folder / "report.json")
-    if report:
+    if report := _text(folder / "report.json"):
         found = json.loads(report)[instance]
         if found["infra_failure"]:
             reason = printable(found.get("infra_failure_reason", "it does not say why"))

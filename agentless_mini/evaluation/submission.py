@@ -130,24 +130,24 @@ def _results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
 
     total, ungraded = len(facts.repos), len(_ungraded(parts))
     resolved = Counter(facts.repos[name] for name, part in parts.items() if part.resolved)
-    lines = [
+    sizes = sorted(Counter(facts.repos.values()).items())
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(facts.versions.items()))
+    paragraphs = [
         f"Resolved {resolved.total()} of {counted(total, 'instance')} ({share(resolved.total(), total)}); "
         f"{counted(len(parts), 'prediction')}, {sum(not part.diff for part in parts.values())} of them an empty one.",
-        "",
+        "\n".join(
+            f"* {printable(repo)}: {resolved[repo]}/{size} ({share(resolved[repo], size)})" for repo, size in sizes
+        ),
     ]
-    for repo, size in sorted(Counter(facts.repos.values()).items()):
-        lines.append(f"* {printable(repo)}: {resolved[repo]}/{size} ({share(resolved[repo], size)})")
-    lines.append("")
     if facts.oracle_files:
-        lines += ["**Not eligible: the model was told which files the true fix changes (--oracle-files).**", ""]
+        paragraphs.append("**Not eligible: the model was told which files the true fix changes (--oracle-files).**")
     if len(parts) < total:
-        lines += [f"**Not complete: {counted(total - len(parts), 'instance')} without a prediction.**", ""]
+        paragraphs.append(f"**Not complete: {counted(total - len(parts), 'instance')} without a prediction.**")
     if ungraded:
-        lines += [f"**Not complete: {counted(ungraded, 'prediction')} not graded, and not counted as resolved.**", ""]
-    lines.append(
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(facts.versions.items())) + "."
-    )
-    return "\n".join(lines)
+        paragraphs.append(
+            f"**Not complete: {counted(ungraded, 'prediction')} not graded, and not counted as resolved.**"
+        )
+    return "\n\n".join([*paragraphs, f"Versions: {versions}."])
 
 
 def _ungraded(parts: Mapping[str, Submitted]) -> list[str]:
@@ -166,13 +166,11 @@ def _renewed(readme: str, told: str) -> str:
 
 def _copy_logs(part: Submitted, target: Path) -> bool:
     """Copy what the harness wrote of a prediction, and tell whether all of it was there. An empty one has no logs."""
-    if not part.diff:
-        return True
-    found = [name for name in LOGS if (part.logs / name).is_file()]
+    found = [name for name in LOGS if part.diff and (part.logs / name).is_file()]
     for name in found:
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(part.logs / name, target / name)
-    return len(found) == len(LOGS)
+    return not part.diff or len(found) == len(LOGS)
 
 
 def _write(path: Path, text: str, errors: str = "strict") -> None:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -119,40 +119,6 @@ class _DockerTestbeds:
             finally:
                 await uninterrupted(testbed.aclose())
 
-    async def with_pytest(
-        self, base: Image, python: str, day: str, place: ImageTree, note: Callable[[str], None]
-    ) -> tuple[str, str]:
-        """Return the name and the id of the image with the pytest of a day in it. `python` starts containers there.
-
-        It is built once however many ask for it, with the user's package index for all its network. Raises
-        `BuildFailed` where pytest cannot be installed.
-        """
-        wanted = wanted_pytest(day)
-        name = f"{REPOSITORY}:{hashlib.sha256(canonical_json(['1', base.id, wanted]).encode()).hexdigest()[:32]}"
-        async with self.deriving:
-            found = await asyncio.to_thread(find_image, self.client, name)
-            if found is not None:
-                return name, found.id
-            index, hosts = find_index(self.settings.variables), self.settings.sandbox.build_hosts
-            environment = Environment(base.id, python, BoxUser.ROOT)
-            with closing(Scratch()) as scratch:
-                proxy = partial(open_told, index, hosts, scratch, note)
-                async with network(self.sandbox, environment, index, proxy, note) as (told, door):
-                    result, image = await self.sandbox.build(
-                        _installing(told, environment, wanted, place),
-                        name,
-                        base.path or PLAIN_PATH,
-                        lambda done: not done.refusal and done.steps[0].succeeded,
-                        proxy=door,
-                    )
-        if image:
-            return name, image
-        reason = printable(result.refusal[:200]) or last_line(result.steps[0])
-        raise BuildFailed(
-            f"pytest could not be installed in the image ({reason}): see that a package index can be reached, or "
-            "install it in the image."
-        )
-
 
 @dataclass(eq=False, slots=True)
 class _DockerTestbed:
@@ -203,11 +169,7 @@ class _DockerTestbed:
         name = printable(self.instance.id)
         if found.problem and runner is Runner.PYTEST:
             watch(Note(f"The image of {name} has no pytest: it is installed in a copy of it."))
-            python, day = found.environment.python, self.instance.created
-            place = ImageTree(self.instance.folder)
-            derived, identity = await self.shared.with_pytest(
-                self.image, python, day, place, lambda text: watch(Note(text))
-            )
+            derived, identity = await self._with_pytest(found.environment.python, watch)
             await self.shared.images.note_derived(self.instance.image, derived)
             found = await self._activated(identity, runner)
         if found.problem:
@@ -216,6 +178,41 @@ class _DockerTestbed:
                 "may name another way."
             )
         return found
+
+    async def _with_pytest(self, python: str, watch: Watch) -> tuple[str, str]:
+        """Return the name and the id of the image with pytest of the tree's time. `python` starts containers of it.
+
+        It is built once however many ask for it, with the user's package index for all its network. Raises
+        `BuildFailed` where pytest cannot be installed.
+        """
+        shared, base, wanted = self.shared, self.image, wanted_pytest(self.instance.created)
+        name = f"{REPOSITORY}:{hashlib.sha256(canonical_json(['1', base.id, wanted]).encode()).hexdigest()[:32]}"
+
+        def note(text: str) -> None:
+            watch(Note(text))
+
+        async with shared.deriving:
+            if (found := await asyncio.to_thread(find_image, shared.client, name)) is not None:
+                return name, found.id
+            index, hosts = find_index(shared.settings.variables), shared.settings.sandbox.build_hosts
+            environment = Environment(base.id, python, BoxUser.ROOT)
+            with closing(Scratch()) as scratch:
+                proxy = partial(open_told, index, hosts, scratch, note)
+                async with network(shared.sandbox, environment, index, proxy, note) as (told, door):
+                    result, image = await shared.sandbox.build(
+                        _installing(told, environment, wanted, ImageTree(self.instance.folder)),
+                        name,
+                        base.path or PLAIN_PATH,
+                        lambda done: not done.refusal and done.steps[0].succeeded,
+                        proxy=door,
+                    )
+        if image:
+            return name, image
+        reason = printable(result.refusal[:200]) or last_line(result.steps[0])
+        raise BuildFailed(
+            f"pytest could not be installed in the image ({reason}): see that a package index can be reached, or "
+            "install it in the image."
+        )
 
     async def _activated(self, image: str, runner: Runner) -> Activated:
         if image not in self.used:

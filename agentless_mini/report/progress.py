@@ -212,10 +212,8 @@ class EvaluationProgress(ProgressLines):
             case BoxDone(_, outcomes):
                 self._boxes += 1
                 self._tests += len(outcomes)
-            case StageStarted(stage):
+            case StageStarted(stage) | PhaseStarted(stage):
                 self._now[instance] = stage.value
-            case PhaseStarted(phase):
-                self._now[instance] = phase.value
             case PhaseSaid(phase, text):
                 self._now[instance] = f"{phase.value}: {text}"
             case Note(text):

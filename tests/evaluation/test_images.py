@@ -276,7 +276,7 @@ def test_a_holder_that_died_holds_nothing_and_a_broken_record_is_an_empty_one(tm
     pulled = PulledImages(tmp_path)
     record = tmp_path / "images.json"
     record.write_text("{")
-    pulled.expect("mine")
+    pulled.hold("mine", coming=True)
     pulled.add("mine", "sha256:1")
     stored = json.loads(record.read_bytes())
     namespace = stored["mine"]["holders"][0].partition(" ")[0]
@@ -315,8 +315,8 @@ class Hindered(PulledImages):
             self.begun.set()
             self.go.wait(0.5)
 
-    def hold(self, name: str) -> bool:
-        found = super().hold(name)
+    def hold(self, name: str, *, coming: bool = False) -> bool:
+        found = super().hold(name, coming=coming)
         self.go.set()
         return found
 
