@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
@@ -282,16 +282,40 @@ Told = Callable[[AttemptRecord], None]
 async def evaluate(tasks: Sequence[Assignment], workers: int, attempting: Attempting, told: Told) -> None:
     """Attempt all, `workers` at once, those that are expected to take longest first. `told` is given each record.
 
-    Raises `EnvironmentFailed` after `SICK` equal failures in a row, and what `attempting` raises except `NodeLost`,
-    once all others are cancelled.
+    Expected is the mean of the repository so far. Repositories without one come first, each with its longest issue,
+    because their costs differ tenfold. Raises `EnvironmentFailed` after `SICK` equal failures in a row, and what
+    `attempting` raises except `NodeLost`, once all others are cancelled.
     """
-    queue = _Queue(tasks)
+    left = sorted(tasks, key=lambda task: (-len(task.instance.issue.text), task.instance.id))
+    count = Counter(task.instance.repo for task in left)
+    begun: set[str] = set()
+    taken: defaultdict[str, list[float]] = defaultdict(list)
+    expected: dict[str, float] = {}
+    reasons: deque[str] = deque(maxlen=SICK)
+
+    def urgency(task: Assignment) -> tuple[bool, float, int]:
+        repo = task.instance.repo
+        return repo not in begun, expected.get(repo, 0.0), count[repo]
+
+    def learn(task: Assignment, record: AttemptRecord) -> None:
+        if record.state is AttemptState.INFRASTRUCTURE:
+            reasons.append(_reason(task.instance, record))
+            if reasons.count(reasons[-1]) == SICK:
+                raise EnvironmentFailed(f"{SICK} instances in a row failed for one reason: {record.failure}")
+        else:
+            reasons.clear()
+            taken[task.instance.repo].append(record.seconds)
+            expected[task.instance.repo] = fmean(taken[task.instance.repo])
 
     async def work() -> None:
-        while (task := queue.next()) is not None:
+        while left:
+            task = max(left, key=urgency)
+            left.remove(task)
+            begun.add(task.instance.repo)
+            count[task.instance.repo] -= 1
             record = await _tried(task, attempting)
             told(record)
-            queue.learn(task, record)
+            learn(task, record)
 
     await together([work() for _ in range(min(workers, len(tasks)))])
 
@@ -304,43 +328,6 @@ async def _tried(task: Assignment, attempting: Attempting) -> AttemptRecord:
         except NodeLost as error:
             lost = str(error)
     return AttemptRecord(task.instance.id, None, AttemptState.INFRASTRUCTURE, "node", lost)
-
-
-class _Queue:
-    """The instances that are left, those first that by the mean of their repository so far take longest.
-
-    Repositories without one come first, each with its longest issue, because their costs differ tenfold.
-    """
-
-    def __init__(self, tasks: Sequence[Assignment]) -> None:
-        self._left: dict[str, deque[Assignment]] = {}
-        for task in sorted(tasks, key=lambda task: (-len(task.instance.issue.text), task.instance.id)):
-            self._left.setdefault(task.instance.repo, deque()).append(task)
-        self._taken: dict[str, list[float]] = {}
-        self._begun: set[str] = set()
-        self._reasons: deque[str] = deque(maxlen=SICK)
-
-    def next(self) -> Assignment | None:
-        """Take out what comes next, None at the end."""
-        if not self._left:
-            return None
-        longest = {repo: (repo not in self._begun, fmean(self._taken.get(repo, [0.0]))) for repo in self._left}
-        repo = max(self._left, key=lambda repo: (longest[repo], len(self._left[repo])))
-        self._begun.add(repo)
-        task = self._left[repo].popleft()
-        if not self._left[repo]:
-            del self._left[repo]
-        return task
-
-    def learn(self, task: Assignment, record: AttemptRecord) -> None:
-        """Take note of how an instance ended. Raises `EnvironmentFailed` after `SICK` equal failures in a row."""
-        if record.state is not AttemptState.INFRASTRUCTURE:
-            self._reasons.clear()
-            self._taken.setdefault(task.instance.repo, []).append(record.seconds)
-            return
-        self._reasons.append(_reason(task.instance, record))
-        if self._reasons.count(self._reasons[-1]) == SICK:
-            raise EnvironmentFailed(f"{SICK} instances in a row failed for one reason: {record.failure}")
 
 
 def _reason(instance: Instance, record: AttemptRecord) -> str:

@@ -14,7 +14,6 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +150,7 @@ class Images:
             return image
 
         # On the record before it comes: another evaluation that finds the image must be able to hold it.
-        await uninterrupted(asyncio.to_thread(partial(self.pulled.hold, name, coming=True)))
+        await uninterrupted(asyncio.ensure_future(asyncio.to_thread(self.pulled.hold, name, coming=True)))
         pulling = _in_thread(pull_and_record)
         pause = min(self.patience.told, self.patience.silent)
         try:

@@ -10,8 +10,6 @@ import pytest
 from agentless_mini.domain import (
     Candidate,
     FileKind,
-    Job,
-    JobResult,
     Localization,
     Method,
     ModelCard,
@@ -21,7 +19,6 @@ from agentless_mini.domain import (
     SourceFile,
 )
 from agentless_mini.errors import (
-    AminiError,
     GradingFailed,
     NodeLost,
     RepositoryError,
@@ -33,11 +30,11 @@ from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.record import AttemptRecord, AttemptState, RunId, Store
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import Grading, RepairSettings, Until
-from tests.chain import boxes
 from tests.chain.voting import vote
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 from tests.evaluation.attempts import assignments, brought, context, dataset, open_store, sampler
 from tests.evaluation.bugs import HIDDEN, resolves, tree
+from tests.evaluation.faked import answer
 from tests.fakes.model import Script, ScriptedSampler
 from tests.fakes.sandbox import ScriptedSandbox
 from tests.fakes.testbeds import ScriptedTestbeds
@@ -57,13 +54,7 @@ def scripted() -> ScriptedTestbeds:
 
 
 def with_tests() -> tuple[ScriptedTestbeds, ScriptedSandbox]:
-    """Return testbeds whose tests pass where the patch mends the cart: the tree as it is fails what a model wrote."""
-
-    def answer(job: Job) -> JobResult | AminiError:
-        mended = any(b"for price in prices:" in (file.data or b"") for file in job.files if file.path == "shop/cart.py")
-        said = boxes.PASSES if mended else boxes.fails(path="shop/cart.py")
-        return boxes.recording(lambda name, code: said)(job)
-
+    """Return testbeds whose tests pass where the patch mends the cart."""
     sandbox = ScriptedSandbox(answer)
     return ScriptedTestbeds(tree, resolves, sandbox), sandbox
 
