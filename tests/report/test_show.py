@@ -1,7 +1,6 @@
 """What `amini show` says of a run: all that was recorded, and nothing that could steer a terminal."""
 
 import base64
-import io
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from agentless_mini.domain import (
     UNTOLD,
@@ -49,9 +48,9 @@ from agentless_mini.report import document as module
 from agentless_mini.report.console import escaped
 from agentless_mini.report.document import run_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
-from tests.report.test_verdicts import EXECUTION, REPAIRS, decided
+from tests.report.building import shown
+from tests.report.test_verdicts import EXECUTION, HOSTILE, REPAIRS, decided
 
-HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m[bold red]\u202egnp.\r\x00\ud800"
 PATCH = Patch(b"diff --git a/a.py b/a.py\n-x = 1\n+x = 2\n", "abcdef0123456789", ("a.py",))
 START = RunStart(
     "smol",
@@ -76,13 +75,6 @@ PREDICTION = Prediction(
 )
 TRACE = RunTrace(RUN, (LOCATED, SAMPLE, OTHER, REFUSED, OPEN), PREDICTION)
 ANSWER = Completion(0, "The answer.", Finish.STOP, "The reasoning.")
-
-
-def shown(view: RenderableType, width: int = 200) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=True, legacy_windows=False)
-    console.print(view)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 def row(text: str, *cells: str) -> str:
