@@ -229,17 +229,16 @@ def _unquoted(name: str) -> str:
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
+    missing = EnvironmentFailed(f"Reading parquet needs the extra 'eval': {install_command('eval')}.")
+    with boundary({ImportError: lambda _: missing}):
         from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        message = f"Reading parquet needs the extra 'eval': {install_command('eval')}."
-        raise EnvironmentFailed(message) from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=64):
-                yield from batch.to_pylist()
-    except ArrowException as error:
-        raise UsageError(f"{printable(str(path))} is no parquet file ({reason(error)}): check --dataset.") from error
+
+    def refused(error: BaseException) -> UsageError:
+        return UsageError(f"{printable(str(path))} is no parquet file ({reason(error)}): check --dataset.")
+
+    with boundary({ArrowException: refused}), parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=64):
+            yield from batch.to_pylist()
 
 
 def _json_rows(text: str, shown: str) -> Iterator[Row]:

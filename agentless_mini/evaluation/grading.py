@@ -45,7 +45,6 @@ def _swebench_version() -> str:
 
 
 def _require_harness() -> str:
-    """Return the version of swebench. Raises `GradingFailed` where it, or the program `docker`, is not installed."""
     version = _swebench_version()
     if shutil.which("docker") is None:
         raise GradingFailed("swebench needs the program docker, not only its daemon: install Docker's command line.")
@@ -53,7 +52,6 @@ def _require_harness() -> str:
 
 
 def _sweep_gradings() -> None:
-    """Remove the containers of gradings, and other boxes, whose process is dead. Raises `EnvironmentFailed`."""
     with closing(connect(1)) as client:
         sweep(client)
 

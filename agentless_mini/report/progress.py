@@ -28,8 +28,7 @@ from agentless_mini.ports import Watch
 from agentless_mini.record import AttemptRecord, AttemptState
 from agentless_mini.report.console import Line, ProgressLines, clock_time
 
-# Without a terminal a line is written for each tenth of a stage.
-PLAIN_STEPS = 10
+PLAIN_STEPS = 10  # without a terminal a line is written for each tenth of a stage
 TITLES: dict[Stage | Phase, str] = {
     Stage.LOCALIZE: "Finding the files",
     Stage.REPAIR: "Sampling repairs",
