@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -219,13 +220,12 @@ def _in_thread(work: Callable[[], Image]) -> "asyncio.Future[Image]":
     done: concurrent.futures.Future[Image] = concurrent.futures.Future()
 
     def run() -> None:
+        try:
+            tell = partial(done.set_result, work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work is awaited
+            tell = partial(done.set_exception, error)
         with suppress(concurrent.futures.InvalidStateError):  # nobody waits any more
-            try:
-                done.set_result(work())
-            except concurrent.futures.InvalidStateError:
-                raise
-            except BaseException as error:  # noqa: BLE001 - it is raised where the work is awaited
-                done.set_exception(error)
+            tell()
 
     threading.Thread(target=run, name="amini-pull", daemon=True).start()
     return asyncio.wrap_future(done)

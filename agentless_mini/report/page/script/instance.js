@@ -53,13 +53,10 @@ function navigation([before, after]) {
 function runSection(runs, at, item, instance) {
   const chip = runs.length > 1 ? el("span.chip", letter(at)) : null,
     absent = item ? "The report holds nothing more of this instance." : "This run has no such instance.";
-  return el(
-    "section.depth",
-    { id: `depth-of-${at}` },
-    el(`h2.run.c${at % COLORS}`, chip, visible(runs[at].run.name), " ", badge(item)),
-    item?.failure ? el("p.message", visible(item.failure)) : null,
-    instance ? depthOf(instance) : el("p.note", absent),
-  );
+  const title = el(`h2.run.c${at % COLORS}`, chip, visible(runs[at].run.name), " ", badge(item)),
+    failure = item?.failure ? el("p.message", visible(item.failure)) : null,
+    shown = instance ? depthOf(instance) : el("p.note", absent);
+  return el("section.depth", { id: `depth-of-${at}` }, title, failure, shown);
 }
 
 function depthOf(instance) {
@@ -191,11 +188,11 @@ function growthTable(points, patches) {
 }
 
 function rejectedView(rejected) {
-  const reasons = [...Map.groupBy(rejected, (sample) => sample.reason)].sort((a, b) => b[1].length - a[1].length);
+  const reasons = [...Map.groupBy(rejected, (sample) => sample.reason)].sort((a, b) => b[1].length - a[1].length),
+    details = (samples) => samples.map((sample) => [sample.order, visible(sample.detail)]);
   return reasons.map(([reason, samples]) => {
-    const details = () => samples.map((sample) => [sample.order, visible(sample.detail)]),
-      title = `${visible(reason)}: ${plural(samples.length, "sample")}`;
-    return disclosure(title, () => table("table", ["sample", "detail"], details()));
+    const title = `${visible(reason)}: ${plural(samples.length, "sample")}`;
+    return disclosure(title, () => table("table", ["sample", "detail"], details(samples)));
   });
 }
 
