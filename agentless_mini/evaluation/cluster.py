@@ -46,10 +46,7 @@ class Cluster(Protocol):
         ...
 
     async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
-        """Return the way to a new node on a machine. Raises `NodeLost` where the machine is gone meanwhile.
-
-        Raises another `EnvironmentFailed` where it cannot be used: another version, no Docker.
-        """
+        """Return the way to a new node there. Raises `NodeLost`, or what else is an `EnvironmentFailed`: no Docker."""
         ...
 
 
@@ -87,10 +84,7 @@ class ClusterTestbeds:
     async def over(
         cls, cluster: Cluster, make: MakeTestbeds, most: int, tell: Callable[[str], None] = lambda said: None
     ) -> AsyncIterator[Self]:
-        """Start a node on each machine that is there, and close what is open on the nodes at the end.
-
-        Raises `EnvironmentFailed` where none can be used.
-        """
+        """Start a node on each machine, and close what is open on them at the end. Raises `EnvironmentFailed`."""
         own = cls(cluster, make, most, tell)
         watching = asyncio.create_task(own._watch())
         try:

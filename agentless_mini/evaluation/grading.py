@@ -58,10 +58,7 @@ def _sweep_gradings() -> None:
 
 @dataclass(frozen=True, slots=True)
 class HarnessProgram:
-    """The program that grades, which answers as `harness` does; `sweep` removes what dead ones left.
-
-    `version` returns its version and raises `GradingFailed` where it cannot run.
-    """
+    """The program that grades: `version` raises `GradingFailed` where it cannot run, `sweep` clears up after dead ones."""
 
     command: tuple[str, ...] = HARNESS
     version: Callable[[], str] = _require_harness
@@ -167,8 +164,7 @@ def run_of(row: str, diff: bytes) -> str:
 async def dataset_rows(name: str, folder: Path) -> list[str]:
     """Return the rows of a dataset's test split, each as JSON, as swebench's own loader gives them.
 
-    `name` is one of the hub, or a file: .parquet, .json or .jsonl. The harness keeps its log in `folder`. Raises
-    `GradingFailed` where it cannot be loaded, or swebench is not installed.
+    `name` is one of the hub, or a file. The harness keeps its log in `folder`. Raises `GradingFailed`.
     """
     _swebench_version()
     try:

@@ -85,10 +85,7 @@ class _OwnedClient:
 
 
 def grade(request: Request, client: _OwnedClient) -> Reply:
-    """Grade a patch; an older report of the same run that says something is returned as it is.
-
-    `model` and `run` name the folder of its logs, `timeout` is the limit in seconds.
-    """
+    """Grade a patch, in `timeout` seconds; an older report of the same run that says something is returned."""
     from swebench.harness.run_evaluation import run_instance
     from swebench.harness.utils import make_test_spec
 
@@ -134,10 +131,7 @@ def _logs_of(run: str, model: str, instance: str) -> Path:
 
 
 def _forget_inconclusive(folder: Path) -> None:
-    """Remove the logs of an earlier try, unless they have a whole report that does not blame the environment.
-
-    swebench would return any report that is there, and what is older than the next try must not be taken for its own.
-    """
+    """Remove the logs of an earlier try, which swebench would return, unless they hold a conclusive report."""
     try:
         (found,) = json.loads((folder / "report.json").read_text()).values()
         conclusive = not found["infra_failure"]

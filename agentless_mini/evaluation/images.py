@@ -295,10 +295,7 @@ class PulledImages:
                 records[name].derived.append(derived)
 
     def evict(self, enough: Callable[[int], bool], remove: Remove) -> int:
-        """Remove images that nobody holds, least recently wanted first, until so few are left that it is `enough`.
-
-        Returns how many were removed.
-        """
+        """Remove images that nobody holds, the least recently wanted first, until it is `enough`; return how many."""
         with self._locked() as records:
             before = len(records)
             for name in sorted(records, key=lambda name: records[name].used):

@@ -41,10 +41,7 @@ class NodeLink(Protocol):
     """A way to a node."""
 
     async def call(self, method: "Callable[[Node, *Arguments], Awaitable[Result]]", *arguments: *Arguments) -> Result:
-        """Call a method of the node and return what it returns. A cancelled call has been stopped when it returns.
-
-        Raises what the method raises, and `NodeLost` where the node is gone.
-        """
+        """Call a method of the node. A cancelled call has been stopped when it returns. May raise `NodeLost`."""
         ...
 
 

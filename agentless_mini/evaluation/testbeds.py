@@ -95,10 +95,7 @@ async def open_testbeds(
 
 @dataclass(eq=False, slots=True)
 class _DockerTestbeds:
-    """`ports.Testbeds` on one Docker daemon. `solutions` are for grading alone.
-
-    `users` counts the testbeds that have started containers from an image, by its id.
-    """
+    """`ports.Testbeds` on one Docker daemon. `users` counts the testbeds that have started containers, by image."""
 
     client: "DockerClient"
     sandbox: DockerSandbox

@@ -38,8 +38,7 @@ _RECORDED, _SETTLED = 0.5, 2.0
 def escaped(text: str) -> str:
     """Return the text with every character that could steer a terminal, or hide, as its escape (`\\x1b`).
 
-    That is all but printable characters, blanks, tabs and ends of lines: controls, marks that turn the direction of
-    writing, lone surrogates, and blanks that only look like one (`\\xa0`), at which a SEARCH block fails.
+    That is all but printable characters, blanks, tabs and ends of lines; blanks that only look like one (`\\xa0`), too.
     """
     return "".join(
         letter

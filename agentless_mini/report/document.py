@@ -1,7 +1,4 @@
-"""A recorded run as plain values for `--json`: all that the store knows of it. It reads no store and prints nothing.
-
-docs/json.md has the keys. Write it with `ensure_ascii`: a text may hold lone surrogates.
-"""
+"""A recorded run as plain values for `--json` (docs/json.md). Write it with `ensure_ascii`, for lone surrogates."""
 
 import base64
 import json

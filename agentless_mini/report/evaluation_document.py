@@ -102,10 +102,7 @@ def one_instance(store: Store, name: str) -> dict[str, Any]:
 def run_instance(
     trace: RunTrace, prompts: Iterable[PromptRecord], completions: Iterable[tuple[SampleRecord, Completion]]
 ) -> dict[str, Any]:
-    """Return all that is known of one run, for its page: as of an instance, with prompts and answers, without grades.
-
-    `facts` are names and texts. A sample in `answers` has its outcome in words, and its normal form as a patch.
-    """
+    """Return all that is known of one run, for its page: as of an instance, with prompts and answers."""
     votes = votes_of(trace)
     return {
         "id": f"run {trace.run.id}",

@@ -52,8 +52,7 @@ class Solved:
 
     `chosen` is a normal form, None where no sample is valid; `rejected` counts reasons. `plain` has the numbers of
     samples and of correct ones (None where a valid one is not graded) for pass@k: of an evolution those of its first
-    round, of which `over_plain` is the curve. `by_oracle` tells for the end of each round whether any sample so far is
-    right, `systems` of a choice among other systems whether the patch of each is.
+    round. `curves` have the names of the results, `systems` the patches of a choice among other systems.
     """
 
     lists: tuple[tuple[str, ...], ...]

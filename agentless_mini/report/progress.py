@@ -1,7 +1,4 @@
-"""Live progress on stderr, of one run and of an evaluation: what is done, at what pace, and what came of it so far.
-
-On a terminal moving lines; elsewhere a plain line now and then, fit for a log. Nothing of a model's text is shown.
-"""
+"""Live progress on stderr, of one run and of an evaluation: moving lines on a terminal, else plain ones."""
 
 import time
 from collections import Counter

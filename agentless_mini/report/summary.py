@@ -33,10 +33,7 @@ FAULT_LETTERS, FEW_LETTERS = 160, 60
 
 
 def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS, *, hint: bool = True) -> RenderableType:
-    """Return the summary of a run, `seconds` after it began (None where it goes on), with `most` patches at most.
-
-    With `hint` it says how `amini show` has the rest.
-    """
+    """Return the summary of a run, `seconds` after it began (None: it goes on); `hint` names `amini show`."""
     return Group(
         _lines([*_files(trace), *_samples(trace)]),
         *_rounds(trace),
