@@ -58,7 +58,7 @@ def _sweep_gradings() -> None:
 
 @dataclass(frozen=True, slots=True)
 class HarnessProgram:
-    """The program that grades: `version` raises `GradingFailed` where it cannot run, `sweep` clears up after dead ones."""
+    """The program that grades. `version` raises `GradingFailed` where it cannot run; `sweep` clears up."""
 
     command: tuple[str, ...] = HARNESS
     version: Callable[[], str] = _require_harness
