@@ -198,7 +198,7 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
     for standing in distinct(trace):
         normal, verdict = standing.normal, verdicts.get(standing.normal)
         patch, number, orders = found[normal]
-        values: dict[str, Any] = {
+        values = {
             "normal": normal,
             "diff": patch.diff.decode("utf-8", "backslashreplace"),
             "paths": list(patch.paths),
@@ -208,9 +208,8 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
             "resolved": grades.get(normal),
             "refusal": verdict.refusal if verdict else "",
             "verdicts": [result.outcome.value for result in verdict.results] if verdict else [],
+            **({"round": number, "score": evolution.scores.get(normal)} if evolution else {}),
         }
-        if evolution:
-            values |= {"round": number, "score": evolution.scores.get(normal)}
         patches.append(values)
     return patches
 

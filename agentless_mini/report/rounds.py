@@ -10,8 +10,7 @@ from agentless_mini.report.console import Table, row, table
 from agentless_mini.report.summary import Stopping
 
 COUNTS = ("round", "samples", "valid", "distinct", "new")
-# From here on scores are written with an exponent.
-LARGE = 10_000.0
+LARGE = 10_000.0  # from here on scores are written with an exponent
 
 
 SCALES = {
@@ -75,16 +74,9 @@ def evolution_values(found: Sequence[Evolved]) -> dict[str, Any]:
 
 def stopping_values(found: Sequence[Stopping]) -> dict[str, Any]:
     """Return the object `stopping` of the results: samples over all instances, of which `stopped` ended early."""
-    wanted, saved = sum(one.wanted for one in found), sum(one.saved for one in found)
-    return {
-        "bound": found[0].bound,
-        "instances": len(found),
-        "stopped": sum(one.saved > 0 for one in found),
-        "wanted": wanted,
-        "drawn": sum(one.drawn for one in found),
-        "saved": saved,
-        "share": saved / wanted,
-    }
+    counts = {name: sum(getattr(one, name) for one in found) for name in ("wanted", "drawn", "saved")}
+    stopped, share = sum(one.saved > 0 for one in found), counts["saved"] / counts["wanted"]
+    return {"bound": found[0].bound, "instances": len(found), "stopped": stopped, **counts, "share": share}
 
 
 def rounds_table(found: Sequence[Mapping[str, Any]]) -> Table:

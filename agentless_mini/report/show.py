@@ -16,9 +16,7 @@ from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace,
 from agentless_mini.report.console import LABEL, Labelled, Table, heading, plain_text, row, table
 from agentless_mini.report.summary import faults_table, groups, patches_table, summary, tests_table, trust_of
 
-DIGEST_LETTERS, NORMAL_LETTERS = 8, 10
-TITLE_LETTERS = 80
-COMMAND_LETTERS = 400
+DIGEST_LETTERS, NORMAL_LETTERS, TITLE_LETTERS, COMMAND_LETTERS = 8, 10, 80, 400
 # What one screen has of the patches, of what fails with the chosen one, and of its diff.
 ROWS, FAULTS, DIFF_LINES = 8, 5, 12
 
