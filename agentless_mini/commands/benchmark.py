@@ -20,7 +20,7 @@ from agentless_mini.environment.machine import CERTIFICATES
 from agentless_mini.errors import UsageError, counted, printable
 from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
 from agentless_mini.evaluation.dataset import SPLITS, Dataset, Solution, dataset_of, read_dataset, selected
-from agentless_mini.evaluation.grading import Grader, GradingSettings, dataset_rows
+from agentless_mini.evaluation.grading import Grader, dataset_rows
 from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.submission import SubmissionFacts, Submitted, slug, write_submission
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds
@@ -28,7 +28,7 @@ from agentless_mini.ports import Watch
 from agentless_mini.record import AttemptRecord, Store
 from agentless_mini.repository.patches import read_predictions
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import Grading, SandboxKind, Until
+from agentless_mini.settings.run import EvaluationSettings, Grading, SandboxKind, Until
 
 if TYPE_CHECKING:
     from agentless_mini.cli import BenchmarkOptions, FleetOptions
@@ -119,7 +119,7 @@ def docker_testbeds(machine: Machine) -> OpenTestbeds:
     """Return how the testbeds of this machine are opened."""
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
-        grader = await _grader(evaluation.folder / OFFICIAL, _grading(evaluation, model)).prepared()
+        grader = await _grader(evaluation.folder / OFFICIAL, evaluation.config.eval, model).prepared()
         testbeds = open_testbeds(host_of(evaluation.config, machine), evaluation.dataset.solutions, grader)
         return Opened(await stack.enter_async_context(testbeds), grader)
 
@@ -131,25 +131,20 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
         cluster = await stack.enter_async_context(ray_cluster(address))
-        grading, solutions = _grading(evaluation, model), dict(evaluation.dataset.solutions)
-        grader = await _grader(evaluation.folder / OFFICIAL, grading).prepared()
-        logs = machine.state / OFFICIAL / evaluation.folder.name
-        node = _NodeTestbeds(host_of(evaluation.config, machine), solutions, grading, logs)
-        workers = evaluation.config.eval.workers
-        testbeds = ClusterTestbeds.over(cluster, node.open, workers, lambda said: watch(Note(said)))
+        settings = evaluation.config.eval
+        grader = await _grader(evaluation.folder / OFFICIAL, settings, model).prepared()
+        folder = machine.state / OFFICIAL / evaluation.folder.name
+        host, solutions = host_of(evaluation.config, machine), dict(evaluation.dataset.solutions)
+        node = _NodeTestbeds(host, solutions, settings, model, folder)
+        testbeds = ClusterTestbeds.over(cluster, node.open, settings.workers, lambda said: watch(Note(said)))
         return Opened(await stack.enter_async_context(testbeds), grader)
 
     return opened
 
 
-def _grader(folder: Path, grading: GradingSettings) -> Grader:
+def _grader(folder: Path, settings: EvaluationSettings, model: str) -> Grader:
     folder.mkdir(parents=True, exist_ok=True)
-    return Grader(folder, grading)
-
-
-def _grading(evaluation: Evaluation, model: str) -> GradingSettings:
-    settings = evaluation.config.eval
-    return GradingSettings(model, settings.graders, settings.grade_seconds)
+    return Grader(folder, model, settings.graders, settings.grade_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +153,13 @@ class _NodeTestbeds:
 
     host: HostSettings
     solutions: Mapping[str, Solution] = field(repr=False)
-    grading: GradingSettings
+    settings: EvaluationSettings
+    model: str
     folder: Path
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Testbeds]:
-        grader = await _grader(self.folder, self.grading).prepared()
+        grader = await _grader(self.folder, self.settings, self.model).prepared()
         async with open_testbeds(self.host, self.solutions, grader) as testbeds:
             yield testbeds
 
@@ -198,7 +194,7 @@ def submit(evaluation: Evaluation, split: str, folder: Path) -> None:
             versions={**json.loads(start.versions), **({"swebench": ", ".join(graded)} if graded else {})},
             oracle_files=evaluation.oracle,
         )
-        grader = Grader(evaluation.folder / OFFICIAL, GradingSettings(start.model))  # asked where logs are alone
+        grader = Grader(evaluation.folder / OFFICIAL, start.model)  # asked where logs are alone
         parts = {
             name: Submitted(
                 diff, resolved(evaluation, store, name, diff), grader.logs(dataset.solutions[name].row, diff)

@@ -1,15 +1,14 @@
 """One instance, from its image to its grades, and many of them: which comes next, and what is tried again.
 
-Reads like what it does: predict, then have the patches graded. What is recorded is not paid for again: an instance that
-is predicted and graded does not even need its image. The sampling of one instance overlaps the tests and gradings of
-others.
+What is recorded is not paid for again: an instance that is predicted and graded does not even need its image. The
+sampling of one instance overlaps the tests and gradings of others.
 """
 
 import hashlib
 import json
 import re
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
@@ -69,10 +68,9 @@ IMAGE, CONTEXT = "image", "context"
 
 @dataclass(frozen=True, slots=True)
 class EvalContext:
-    """What the attempts of an evaluation share.
+    """What the attempts of an evaluation share. `sampler` and `scoring` record in `store` what they are asked.
 
-    `sampler` and `scoring` record in `store` what they are asked. `config` has the seeds of the wanted generation of
-    answers; `settings` are those of the chain as text, for the record.
+    `config` has the seeds of the wanted generation of answers; `settings` are the chain's as text, for the record.
     """
 
     store: Store
@@ -91,10 +89,9 @@ class EvalContext:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An instance to be attempted. `row` is the digest of its whole row.
+    """An instance to be attempted; `row` is the digest of its row. Where there is a `pool`, it is chosen among that.
 
-    `files` replace localization, unless they are None, or none of them can be shown. It is chosen among the patches of
-    `pool`, where there are some.
+    `files` replace localization, unless they are None, or none of them can be shown.
     """
 
     instance: Instance
@@ -104,11 +101,11 @@ class Assignment:
 
 
 async def attempt(task: Assignment, context: EvalContext, testbeds: Testbeds, watch: Watch) -> AttemptRecord:
-    """Attempt an instance and return how far it came; the caller records that.
+    """Attempt an instance and return how far it came; the caller records that. Earlier seconds are added.
 
     Raises what ends the whole evaluation: a record that cannot be written, a model server that is gone (`ModelError`,
-    but not one that fails at this instance alone), unusable input (`UsageError`); and `NodeLost`, after which the
-    caller tries again. Where an attempt continues from an earlier prediction, the earlier seconds are added.
+    but not one that fails at this instance alone), unusable input (`UsageError`); and `NodeLost`: the caller tries
+    again.
     """
     store, name = context.store, task.instance.id
     found = store.evals.attempt(name)
@@ -142,14 +139,13 @@ def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> t
     """Return the patches to be graded, one for each normal form, the chosen one first."""
     if grading is Grading.NONE or prediction.choice is None:
         return ()
-    chosen = prediction.choice.patch
-    more: tuple[Patch, ...] = ()
+    patches = [prediction.choice.patch]
     if grading is Grading.CURVE:
-        more = tuple(choices(curves(Replay(prediction), method)))
+        patches += choices(curves(Replay(prediction), method))
     elif grading is Grading.ALL:
-        more = tuple(one.outcome for one in prediction.candidates if isinstance(one.outcome, Patch))
+        patches += [one.outcome for one in prediction.candidates if isinstance(one.outcome, Patch)]
     distinct: dict[str, Patch] = {}
-    for patch in (chosen, *more):
+    for patch in patches:
         distinct.setdefault(patch.normal, patch)
     return tuple(distinct.values())
 
@@ -168,17 +164,15 @@ class _Progress:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case StageStarted(stage):
+            case StageStarted(stage) | PhaseStarted(stage):
                 self.stage = stage.value
-            case PhaseStarted(phase):
-                self.stage = phase.value
         self._watch(event)
 
 
 async def _brought_to_its_end(task: Assignment, context: EvalContext, testbeds: Testbeds, progress: _Progress) -> RunId:
     run = context.store.evals.decided(task.instance.id)
     prediction = context.store.runs.trace(run).prediction if run is not None else None
-    if run is not None and prediction is not None and not _owed(prediction, task, context):
+    if run is not None and prediction and not _owed(prediction, task, context):
         return run
     async with testbeds.open(task.instance, progress) as testbed:
         if run is None or prediction is None:
@@ -223,9 +217,8 @@ async def _predict(
             derive=recorded_derive(store),
             pool=pool,
         )
-        return await resolve(
-            task.instance.issue, tree, session, context.config, boxes, files=files, until=context.until
-        )
+        issue, config = task.instance.issue, context.config
+        return await resolve(issue, tree, session, config, boxes, files=files, until=context.until)
 
     async def begun(_run: RunId) -> tuple[str, ...]:
         return notes
@@ -289,16 +282,40 @@ Told = Callable[[AttemptRecord], None]
 async def evaluate(tasks: Sequence[Assignment], workers: int, attempting: Attempting, told: Told) -> None:
     """Attempt all, `workers` at once, those that are expected to take longest first. `told` is given each record.
 
-    Raises `EnvironmentFailed` after `SICK` equal failures in a row, and whatever `attempting` raises except `NodeLost`;
-    all other attempts are cancelled first.
+    Expected is the mean of the repository so far. Repositories without one come first, each with its longest issue,
+    because their costs differ tenfold. Raises `EnvironmentFailed` after `SICK` equal failures in a row, and what
+    `attempting` raises except `NodeLost`, once all others are cancelled.
     """
-    queue = _Queue(tasks)
+    left = sorted(tasks, key=lambda task: (-len(task.instance.issue.text), task.instance.id))
+    count = Counter(task.instance.repo for task in left)
+    begun: set[str] = set()
+    taken: defaultdict[str, list[float]] = defaultdict(list)
+    expected: dict[str, float] = {}
+    reasons: deque[str] = deque(maxlen=SICK)
+
+    def urgency(task: Assignment) -> tuple[bool, float, int]:
+        repo = task.instance.repo
+        return repo not in begun, expected.get(repo, 0.0), count[repo]
+
+    def learn(task: Assignment, record: AttemptRecord) -> None:
+        if record.state is AttemptState.INFRASTRUCTURE:
+            reasons.append(_reason(task.instance, record))
+            if reasons.count(reasons[-1]) == SICK:
+                raise EnvironmentFailed(f"{SICK} instances in a row failed for one reason: {record.failure}")
+        else:
+            reasons.clear()
+            taken[task.instance.repo].append(record.seconds)
+            expected[task.instance.repo] = fmean(taken[task.instance.repo])
 
     async def work() -> None:
-        while (task := queue.next()) is not None:
+        while left:
+            task = max(left, key=urgency)
+            left.remove(task)
+            begun.add(task.instance.repo)
+            count[task.instance.repo] -= 1
             record = await _tried(task, attempting)
             told(record)
-            queue.learn(task, record)
+            learn(task, record)
 
     await together([work() for _ in range(min(workers, len(tasks)))])
 
@@ -313,50 +330,10 @@ async def _tried(task: Assignment, attempting: Attempting) -> AttemptRecord:
     return AttemptRecord(task.instance.id, None, AttemptState.INFRASTRUCTURE, "node", lost)
 
 
-class _Queue:
-    """The instances that are left, those that are expected to take longest first.
-
-    Expected is the mean of the repository so far. Repositories without one come first, each with its longest issue,
-    because their costs differ tenfold.
-    """
-
-    def __init__(self, tasks: Sequence[Assignment]) -> None:
-        self._left: dict[str, deque[Assignment]] = {}
-        for task in sorted(tasks, key=lambda task: (-len(task.instance.issue.text), task.instance.id)):
-            self._left.setdefault(task.instance.repo, deque()).append(task)
-        self._taken: dict[str, list[float]] = {}
-        self._begun: set[str] = set()
-        self._reasons: deque[str] = deque(maxlen=SICK)
-
-    def next(self) -> Assignment | None:
-        """Take out what comes next, None at the end."""
-        if not self._left:
-            return None
-        longest = {repo: fmean(taken) for repo, taken in self._taken.items()}
-        repo = max(
-            self._left, key=lambda repo: (repo not in self._begun, longest.get(repo, 0.0), len(self._left[repo]))
-        )
-        self._begun.add(repo)
-        task = self._left[repo].popleft()
-        if not self._left[repo]:
-            del self._left[repo]
-        return task
-
-    def learn(self, task: Assignment, record: AttemptRecord) -> None:
-        """Take note of how an instance ended. Raises `EnvironmentFailed` after `SICK` equal failures in a row."""
-        if record.state is not AttemptState.INFRASTRUCTURE:
-            self._reasons.clear()
-            self._taken.setdefault(task.instance.repo, []).append(record.seconds)
-            return
-        self._reasons.append(_reason(task.instance, record))
-        if self._reasons.count(self._reasons[-1]) == SICK:
-            raise EnvironmentFailed(f"{SICK} instances in a row failed for one reason: {record.failure}")
-
-
 def _reason(instance: Instance, record: AttemptRecord) -> str:
     """Return the failure without the instance's names and without numbers, so that like failures are equal."""
-    image = printable(instance.image)
-    text = record.failure
-    for name in (image, image.rpartition(":")[0], image.rpartition(":")[0].partition("/")[2], instance.id):
-        text = text.replace(name, "*") if name else text
+    image, text = printable(instance.image), record.failure
+    untagged = image.rpartition(":")[0]
+    for name in filter(None, (image, untagged, untagged.partition("/")[2], instance.id)):
+        text = text.replace(name, "*")
     return f"{record.stage} {re.sub('[0-9]+', '*', text)}"

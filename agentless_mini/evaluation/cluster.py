@@ -1,11 +1,8 @@
 """The testbeds of many machines, as one: each instance goes to a node, which holds its image in testbeds of its own.
 
-The chain, the record and the model's client stay in the driver; tests, images and grades are on the nodes. A node that
-is lost takes what it was doing with it (`NodeLost`), one that joins is used.
-
-The cluster is one of Ray that is running already: this starts none, installs nothing and sends no code, since every
-machine has the same amini. Ray asks nobody for a password: whoever reaches its ports runs programs on its machines, so
-a cluster belongs on a network that is trusted. The driver must run on one of the machines.
+The chain, the record and the model's client stay in the driver, which must run on one of the machines. The cluster is
+one of Ray that is running already: this sends no code, since every machine has the same amini. Ray asks nobody for a
+password: whoever reaches its ports runs programs on its machines, so a cluster belongs on a network that is trusted.
 """
 
 import asyncio
@@ -49,11 +46,7 @@ class Cluster(Protocol):
         ...
 
     async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
-        """Return the way to a new node on a machine, which has been started.
-
-        Raises `NodeLost` where the machine is gone meanwhile, and what else is an `EnvironmentFailed` where it cannot
-        be used: another version, no Docker.
-        """
+        """Return the way to a new node there. Raises `NodeLost`, or what else is an `EnvironmentFailed`: no Docker."""
         ...
 
 
@@ -69,10 +62,10 @@ class _Member:
 
 @dataclass(eq=False)
 class ClusterTestbeds:
-    """The testbeds of the nodes of a cluster. See `ports.Testbeds`, and `over`.
+    """The testbeds of the nodes of a cluster (`ports.Testbeds`, see `over`); `most` are open on a node at once.
 
-    An instance goes to a node that has had its image, else to the one with the fewest open; `most` are open on a
-    node at once at most. `tell` is given a sentence when a node joins, is left out or is lost.
+    An instance goes to a node that has had its image, else to the one with the fewest open. `tell` is given a sentence
+    when a node joins, is left out or is lost.
     """
 
     cluster: Cluster
@@ -91,10 +84,7 @@ class ClusterTestbeds:
     async def over(
         cls, cluster: Cluster, make: MakeTestbeds, most: int, tell: Callable[[str], None] = lambda said: None
     ) -> AsyncIterator[Self]:
-        """Start a node on each machine that is there, and close what is open on the nodes at the end.
-
-        Raises `EnvironmentFailed` where none can be used.
-        """
+        """Start a node on each machine, and close what is open on them at the end. Raises `EnvironmentFailed`."""
         own = cls(cluster, make, most, tell)
         watching = asyncio.create_task(own._watch())
         try:
@@ -112,10 +102,7 @@ class ClusterTestbeds:
 
     @asynccontextmanager
     async def open(self, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
-        """Hold a testbed on one of the nodes. Waits for a place, and for nodes where all are lost.
-
-        Raises `EnvironmentFailed` where none comes back, and what `ports.Testbeds` says.
-        """
+        """Hold a testbed on a node. Waits for a place, and for nodes where all are lost. Raises as `ports.Testbeds`."""
         member = await self._place(instance.image)
         try:
             async with open_remote(member.link, instance, watch) as testbed:
@@ -168,9 +155,10 @@ class ClusterTestbeds:
         except NodeLost:  # it is tried again if it is still there when we look
             pass
         except Exception as error:  # noqa: BLE001 - Ray's own, or of what is sent: the other nodes do not depend on it
-            said = printable(f"{type(error).__name__}: {error}")
-            is_ours = isinstance(error, EnvironmentFailed)
-            reason = str(error) if is_ours else f"It cannot be started ({said}): see the logs of Ray."
+            reason = str(error)
+            if not isinstance(error, EnvironmentFailed):
+                said = printable(f"{type(error).__name__}: {error}")
+                reason = f"It cannot be started ({said}): see the logs of Ray."
             self._left_out[machine.id] = reason
             self.tell(f"The node {printable(machine.name)} is left out. {reason}")
         finally:
@@ -225,8 +213,8 @@ class _RayCluster:
 
         with boundary({Exception: gone}):
             rows: list[dict[str, Any]] = await asyncio.to_thread(ray.nodes)
-        alive = [(f"{row['NodeManagerHostname']} {row['NodeID'][:6]}", row["NodeID"]) for row in rows if row["Alive"]]
-        return tuple(ClusterMachine(node, name) for name, node in sorted(alive))
+        alive = {row["NodeID"]: row["NodeManagerHostname"] for row in rows if row["Alive"]}
+        return tuple(ClusterMachine(node, f"{host} {node[:6]}") for node, host in alive.items())
 
     async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
         """Start an actor there, once the machine is known to have the same amini."""
@@ -295,36 +283,29 @@ def _facts() -> Callable[[], tuple[str, str]]:
 def require_same(machine: ClusterMachine, version: str, python: str) -> None:
     """Raise `EnvironmentFailed` where a machine has another amini ("": none) or another minor version of Python."""
     own = platform.python_version()
-    if version == __version__ and python.rpartition(".")[0] == own.rpartition(".")[0]:
-        return
-    found = f"amini {printable(version)}" if version else "no amini"
-    raise EnvironmentFailed(
-        f"The node {printable(machine.name)} has {found} on Python {printable(python)}, and here it is {__version__} "
-        f"on {own}: install the same there."
-    )
+    if (version, python.rpartition(".")[0]) != (__version__, own.rpartition(".")[0]):
+        found = f"amini {printable(version)}" if version else "no amini"
+        raise EnvironmentFailed(
+            f"The node {printable(machine.name)} has {found} on Python {printable(python)}, and here it is "
+            f"{__version__} on {own}: install the same there."
+        )
 
 
 def _edge(machine: ClusterMachine) -> AbstractContextManager[None]:
     """Return the boundary of calls to a machine: what Ray raises where it is gone, or has no room, becomes ours."""
-    from ray import exceptions
+    from ray import exceptions as it
 
     node = f"The node {printable(machine.name)}"
 
-    def lost(error: BaseException) -> NodeLost:
+    def lost(error: BaseException) -> EnvironmentFailed:
         return NodeLost(f"{node} is gone ({quoted(error)}): see Ray's logs there.")
 
     def scarce(error: BaseException) -> EnvironmentFailed:
         return EnvironmentFailed(f"{node} has too little room for Ray ({quoted(error)}): free some memory or disk.")
 
     gone = (
-        exceptions.RayActorError,
-        exceptions.NodeDiedError,
-        exceptions.WorkerCrashedError,
-        exceptions.ObjectLostError,
-        exceptions.TaskUnschedulableError,
-        exceptions.ActorUnschedulableError,
-        exceptions.RpcError,
-        exceptions.LocalRayletDiedError,
-    )
-    full = (exceptions.ObjectStoreFullError, exceptions.OutOfDiskError, exceptions.OutOfMemoryError)
+        it.RayActorError, it.NodeDiedError, it.WorkerCrashedError, it.ObjectLostError, it.TaskUnschedulableError,
+        it.ActorUnschedulableError, it.RpcError, it.LocalRayletDiedError,
+    )  # fmt: skip
+    full = (it.ObjectStoreFullError, it.OutOfDiskError, it.OutOfMemoryError)
     return boundary({**dict.fromkeys(gone, lost), **dict.fromkeys(full, scarce)})

@@ -17,10 +17,9 @@ _QUOTED = 300  # characters of a foreign message
 
 @contextmanager
 def ray_connection(address: str) -> Iterator[None]:
-    """Connect to the cluster at an address (`HOST:PORT`, or `auto`), and leave it at the end.
+    """Connect to the cluster at `HOST:PORT`, or `auto`, and leave it at the end. Raises `EnvironmentFailed`.
 
-    What is printed on standard output meanwhile goes to standard error. Raises `EnvironmentFailed` where there is no
-    Ray, no cluster, or one of another version.
+    What is printed on standard output meanwhile goes to standard error.
     """
     missing = f"A cluster needs Ray here and on each node: {install_command('cluster')}."
     with boundary({ImportError: lambda _: EnvironmentFailed(missing)}):

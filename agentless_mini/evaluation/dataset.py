@@ -1,9 +1,8 @@
 """The instances of a benchmark, each parted in two that never meet: what the chain may know, and the solution.
 
 Nothing of the patch, the test patch, the lists of tests, the hints or the evaluation script reaches a prompt or a stage
-that runs tests. A row is a mapping with the columns of SWE-bench (Multilingual has the same), of SWE-bench-Live, or of
-Multi-SWE-bench, whose own harness grades what these two ask. Files are read here: parquet, JSON (a list) and JSON
-lines; names on the hub are read by the official package, see `grading.dataset_rows`.
+that runs tests. A row has the columns of SWE-bench (Multilingual has the same), SWE-bench-Live or Multi-SWE-bench,
+whose own harness grades what these two ask. Names on the hub are read by `grading.dataset_rows`.
 """
 
 import ast
@@ -55,11 +54,10 @@ _COMMANDS = (
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What the chain may know of an instance.
+    """What the chain may know of an instance: of `owner/name`, the tree at `folder` of a Docker `image`.
 
-    `repo` is `owner/name`, `image` the name of the Docker image that has its tree at `folder`. `created` is the ISO
-    time of the issue, "" where the dataset does not say. `test_command` runs a test file, as `--test-cmd` does, and is
-    "" where the row does not tell how, and the tree has to.
+    `created` is the ISO time of the issue, "" where the dataset does not say. `test_command` runs a test file, as
+    `--test-cmd` does, and is "" where the row does not tell how, and the tree has to.
     """
 
     id: str
@@ -113,10 +111,7 @@ def rows_of(path: Path) -> Iterator[Row]:
 
 
 def dataset_of(name: str, rows: Iterable[Row]) -> Dataset:
-    """Return the dataset of these rows.
-
-    Raises `UsageError` where a row lacks what is needed, comes twice, or has an id that could not name a folder.
-    """
+    """Return the dataset of these rows. Raises `UsageError` for one that is incomplete, double, or has a bad id."""
     with boundary({RecursionError: lambda _: UsageError(f"A row of {printable(name)} is nested too deeply: see it.")}):
         parted = sorted((_parted(_plain(row)) for row in rows), key=lambda pair: pair[0].id)
     solutions = {instance.id: solution for instance, solution in parted}
@@ -234,17 +229,16 @@ def _unquoted(name: str) -> str:
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
+    missing = EnvironmentFailed(f"Reading parquet needs the extra 'eval': {install_command('eval')}.")
+    with boundary({ImportError: lambda _: missing}):
         from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        message = f"Reading parquet needs the extra 'eval': {install_command('eval')}."
-        raise EnvironmentFailed(message) from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=64):
-                yield from batch.to_pylist()
-    except ArrowException as error:
-        raise UsageError(f"{printable(str(path))} is no parquet file ({reason(error)}): check --dataset.") from error
+
+    def refused(error: BaseException) -> UsageError:
+        return UsageError(f"{printable(str(path))} is no parquet file ({reason(error)}): check --dataset.")
+
+    with boundary({ArrowException: refused}), parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=64):
+            yield from batch.to_pylist()
 
 
 def _json_rows(text: str, shown: str) -> Iterator[Row]:

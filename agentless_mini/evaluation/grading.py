@@ -1,7 +1,7 @@
 """Grades patches by the official harness, in processes of their own; has it write its summary, and load datasets.
 
-`harness` decides what is a result and what a failure; this decides what runs when, and starts, asks and ends the
-processes. Nothing is recorded but what swebench writes into its folder.
+`harness` decides what is a result and what a failure; this decides what runs when. Nothing is recorded but what
+swebench writes into its folder.
 """
 
 import asyncio
@@ -29,26 +29,12 @@ from agentless_mini.sandbox.host import uninterrupted
 
 HARNESS = (sys.executable, "-X", "utf8", "-P", "-m", "agentless_mini.evaluation.harness")
 LOG = "worker.log"
-TRIES = 2
 SLACK = 900.0
 """Seconds that a grading may take beyond the limit of its tests: for the daemon, which has the image."""
 GRACE = 20.0
 """Seconds that a process which is asked to end has to remove its container."""
 _VERSION = 1
 _LOGS = Path("logs", "run_evaluation")
-
-
-@dataclass(frozen=True, slots=True)
-class GradingSettings:
-    """How patches are graded. `model` is the name that predictions are submitted under.
-
-    `workers` processes grade at once; `timeout` is the seconds that the tests of one patch may take (1,800 is
-    swebench's own default).
-    """
-
-    model: str
-    workers: int = 1
-    timeout: int = 1800
 
 
 def _swebench_version() -> str:
@@ -59,7 +45,6 @@ def _swebench_version() -> str:
 
 
 def _require_harness() -> str:
-    """Return the version of swebench. Raises `GradingFailed` where it, or the program `docker`, is not installed."""
     version = _swebench_version()
     if shutil.which("docker") is None:
         raise GradingFailed("swebench needs the program docker, not only its daemon: install Docker's command line.")
@@ -67,17 +52,13 @@ def _require_harness() -> str:
 
 
 def _sweep_gradings() -> None:
-    """Remove the containers of gradings, and other boxes, whose process is dead. Raises `EnvironmentFailed`."""
     with closing(connect(1)) as client:
         sweep(client)
 
 
 @dataclass(frozen=True, slots=True)
 class HarnessProgram:
-    """The program that grades, which answers as `harness` does.
-
-    `version` returns its version and raises `GradingFailed` where it cannot run; `sweep` removes what dead ones left.
-    """
+    """The program that grades. `version` raises `GradingFailed` where it cannot run; `sweep` clears up."""
 
     command: tuple[str, ...] = HARNESS
     version: Callable[[], str] = _require_harness
@@ -88,18 +69,22 @@ SWEBENCH = HarnessProgram()
 
 
 class Grader:
-    """The official harness in `folder`, which keeps its logs: `grader = await Grader(folder, settings).prepared()`.
+    """The official harness in `folder`, which keeps its logs: `grader = await Grader(folder, "model").prepared()`.
 
-    Each grading is a process. A patch is graded once more if its process died; a grading that is cancelled is ended at
-    once, with its container.
+    `model` is the name that predictions are submitted under. `workers` processes grade at once, a process for each
+    patch, whose tests may take `timeout` seconds (1,800 is swebench's own default). A patch is graded once more if its
+    process died; a grading that is cancelled is ended at once, with its container.
     """
 
-    def __init__(self, folder: Path, settings: GradingSettings, program: HarnessProgram = SWEBENCH) -> None:
+    def __init__(
+        self, folder: Path, model: str, workers: int = 1, timeout: int = 1800, program: HarnessProgram = SWEBENCH
+    ) -> None:
         """Start nothing yet."""
         self._program = program
         self._folder = folder.absolute()
-        self._settings = settings
-        self._places = asyncio.Semaphore(settings.workers)
+        self._model = slug(model)
+        self._timeout = timeout
+        self._places = asyncio.Semaphore(workers)
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def prepared(self) -> Self:
@@ -118,31 +103,29 @@ class Grader:
         if not text.strip():
             return Grade(resolved=False, applied=False, report="{}", version=self._version, seconds=0.0)
         run = run_of(row, diff)
-        request = {"kind": "grade", "row": row, "diff": text, "model": slug(self._settings.model), "run": run}
+        request = {"kind": "grade", "row": row, "diff": text, "model": self._model, "run": run}
         async with self._turns.setdefault(run, asyncio.Lock()):  # equal patches at once would share a folder
-            reply = await self._tried({**request, "timeout": self._settings.timeout})
+            reply = await self._tried({**request, "timeout": self._timeout})
         return Grade(reply["resolved"], reply["applied"], reply["report"], self._version, reply["seconds"])
 
     async def summarise(self, solutions: Mapping[str, Solution], diffs: Mapping[str, bytes]) -> Path | None:
-        """Let the harness write its summary of what is submitted, by instance id, and return its file.
+        """Let the harness write its summary of what is submitted, by instance id; return its file, or None for nothing.
 
-        There is none where nothing is submitted: the harness needs a prediction. To it, an instance in `solutions` that
-        is not in `diffs` is incomplete, an empty patch is not resolved, a patch whose logs are missing is an error.
+        To it, an instance in `solutions` that is not in `diffs` is incomplete, an empty patch is not resolved, a patch
+        whose logs are missing is an error.
         """
         if not diffs:
             return None
-        model = slug(self._settings.model)
         run = hashlib.sha256(canonical_json(sorted(solutions)).encode()).hexdigest()[:12]
         for name, diff in diffs.items():
             if diff:  # its logs are seen as those of its instance in the run that is summarised
-                logs, summarised = self.logs(solutions[name].row, diff), self._folder / _LOGS / run / model / name
-                summarised.parent.mkdir(parents=True, exist_ok=True)
-                summarised.unlink(missing_ok=True)
-                summarised.symlink_to(Path("..", "..", *logs.parts[-3:]))
-        predictions = {name: official(name, model, diff) for name, diff in sorted(diffs.items())}
+                logs, seen = self.logs(solutions[name].row, diff), self._folder / _LOGS / run / self._model / name
+                seen.parent.mkdir(parents=True, exist_ok=True)
+                seen.unlink(missing_ok=True)
+                seen.symlink_to(Path("..", "..", *logs.parts[-3:]))
+        predictions = {name: official(name, self._model, diff) for name, diff in sorted(diffs.items())}
         request = {"kind": "summarise", "run": run, "instances": sorted(solutions), "predictions": predictions}
-        reply = await self._tried(request)
-        return self._folder / str(reply["file"])
+        return self._folder / str((await self._tried(request))["file"])
 
     def restore(self, row: str, diff: bytes, report: str) -> None:
         """Put the harness's report of a patch where `summarise` finds it, if it was graded on another machine."""
@@ -155,25 +138,21 @@ class Grader:
     def logs(self, row: str, diff: bytes) -> Path:
         """Return the folder with what swebench wrote of a patch; it need not exist."""
         name = str(json.loads(row)["instance_id"])
-        return self._folder / _LOGS / run_of(row, diff) / slug(self._settings.model) / name
+        return self._folder / _LOGS / run_of(row, diff) / self._model / name
 
     async def _tried(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._places:
-            for _ in range(TRIES - 1):
-                with suppress(_WorkerDied):
-                    return await self._asked(request)
+            with suppress(_WorkerDied):
+                return await self._asked(request)
             return await self._asked(request)
 
     async def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return await _answer(request, self._folder, self._program.command, self._settings.timeout + SLACK)
+            return await _answer(request, self._folder, self._program.command, self._timeout + SLACK)
         except BaseException:
-            await uninterrupted(self._swept())
+            with suppress(AminiError):  # the next grading, or the next evaluation, tries again
+                await uninterrupted(asyncio.to_thread(self._program.sweep))
             raise
-
-    async def _swept(self) -> None:
-        with suppress(AminiError):  # the next grading, or the next evaluation, tries again
-            await asyncio.to_thread(self._program.sweep)
 
 
 def run_of(row: str, diff: bytes) -> str:
@@ -185,8 +164,7 @@ def run_of(row: str, diff: bytes) -> str:
 async def dataset_rows(name: str, folder: Path) -> list[str]:
     """Return the rows of a dataset's test split, each as JSON, as swebench's own loader gives them.
 
-    `name` is one of the hub, or a file: .parquet, .json or .jsonl. The harness runs and keeps its log in `folder`; the
-    hub's client has a cache of its own. Raises `GradingFailed` where it cannot be loaded, or swebench is not installed.
+    `name` is one of the hub, or a file. The harness keeps its log in `folder`. Raises `GradingFailed`.
     """
     _swebench_version()
     try:
@@ -211,8 +189,8 @@ async def _answer(
 ) -> dict[str, Any]:
     """Let a process of the harness answer a request in `folder`, where what it prints is added to the log.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches who started it and not it. When this returns, or
-    is cancelled, it is gone. Raises `GradingFailed` where it cannot be started, fails, dies or takes too long.
+    It has a session of its own, lest Ctrl-C reach it. When this returns, or is cancelled, it is gone. Raises
+    `GradingFailed` where it cannot be started, fails, dies or takes too long.
     """
 
     def refused(error: BaseException) -> GradingFailed:

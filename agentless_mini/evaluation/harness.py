@@ -1,12 +1,11 @@
 """The official harness as a process: `python -m agentless_mini.evaluation.harness`, in the folder where its logs go.
 
 One JSON request on stdin, one JSON answer on stdout; what swebench prints goes to stderr. It is a process because
-swebench blocks, prints, reads a `.env` and takes a second to import, and because only a process can be ended at once.
-The death of its parent and SIGTERM end it with all containers that it made.
+swebench blocks, prints, reads a `.env` and takes a second to import, and because only a process can be ended at once:
+the death of its parent and SIGTERM end it with all containers that it made.
 
-What swebench says is translated here and nowhere else. A patch that does not apply, and tests that outlast the limit,
-are results. Whatever else leaves no report, and a report that blames the environment, is a failure with the reason of
-the instance's log: nothing is recorded of it, and a later try starts afresh.
+A patch that does not apply, and tests that outlast the limit, are results. Whatever else leaves no report, and a report
+that blames the environment, is a failure with the reason of the instance's log, and a later try starts afresh.
 """
 
 import json
@@ -41,12 +40,11 @@ Reply = dict[str, Any]
 
 
 class _OwnedClient:
-    """What swebench gets as a Docker client, so that no container of it is ever left behind.
+    """What swebench gets as a Docker client: the real one, but no container that it creates is left behind.
 
-    It is the real client but for the creation of containers: each has a label that says which process made it, by which
-    `sandbox.daemon.sweep` finds it once that process is dead; a name that no other evaluation has; and SIGKILL as its
-    signal to stop, because `tail`, which holds it open, waits out the grace of 15 seconds otherwise. Nothing of what
-    runs in a container changes.
+    Each has a label that says which process made it, by which `sandbox.daemon.sweep` finds it once that process is
+    dead; a name that no other evaluation has; and SIGKILL as its signal to stop, because `tail`, which holds it open,
+    waits out the grace of 15 seconds otherwise. Nothing of what runs in a container changes.
     """
 
     def __init__(self) -> None:
@@ -87,11 +85,7 @@ class _OwnedClient:
 
 
 def grade(request: Request, client: _OwnedClient) -> Reply:
-    """Grade a patch; an older report of the same run that says something is returned as it is.
-
-    `row` is the dataset's row as JSON, `diff` the patch, `model` and `run` name the folder of its logs, `timeout`
-    is the limit in seconds.
-    """
+    """Grade a patch, in `timeout` seconds; an older report of the same run that says something is returned."""
     from swebench.harness.run_evaluation import run_instance
     from swebench.harness.utils import make_test_spec
 
@@ -110,10 +104,7 @@ def grade(request: Request, client: _OwnedClient) -> Reply:
 
 
 def summarise(request: Request, _client: _OwnedClient) -> Reply:
-    """Write the official summary of the reports that lie in the folder of `run`, and name its file.
-
-    `instances` are all ids, `predictions` those in the official form by id.
-    """
+    """Write the official summary of the reports that lie in the folder of `run`, and name its file."""
     from swebench.harness.reporting import make_run_report
 
     instances = [{"instance_id": name} for name in request["instances"]]
@@ -140,10 +131,7 @@ def _logs_of(run: str, model: str, instance: str) -> Path:
 
 
 def _forget_inconclusive(folder: Path) -> None:
-    """Remove the logs of an earlier try, unless they have a whole report that does not blame the environment.
-
-    swebench would return any report that is there, and what is older than the next try must not be taken for its own.
-    """
+    """Remove the logs of an earlier try, which swebench would return, unless they hold a conclusive report."""
     try:
         (found,) = json.loads((folder / "report.json").read_text()).values()
         conclusive = not found["infra_failure"]
@@ -156,8 +144,7 @@ def _forget_inconclusive(folder: Path) -> None:
 def _verdict(folder: Path, instance: str, limit: int) -> Reply:
     """Say what came of an evaluation, from the files that it leaves."""
     log = _text(folder / "run_instance.log")
-    report = _text(folder / "report.json")
-    if report:
+    if report := _text(folder / "report.json"):
         found = json.loads(report)[instance]
         if found["infra_failure"]:
             reason = printable(found.get("infra_failure_reason", "it does not say why"))

@@ -1,8 +1,7 @@
 """The images of instances: found on this machine, or pulled; and removed when room is short, if amini pulled them.
 
-A pull is tried again, and a registry that limits its requests is waited for, by all pulls together. `PulledImages` is
-the record of what was pulled and who holds it, shared by all evaluations on a daemon: only an image that is on it, that
-still has the recorded id and that nobody holds is ever removed.
+A registry that limits its requests is waited for by all pulls together. Only an image that is on the record of what was
+pulled, that still has the recorded id and that nobody holds is ever removed.
 """
 
 import asyncio
@@ -15,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,10 +37,7 @@ RECORD = "images.json"
 
 @dataclass(frozen=True, slots=True)
 class PullPatience:
-    """Seconds to wait: before each retry, before each retry while the registry limits us, and between two reports.
-
-    A pull that reports no progress for `silent` seconds is given up.
-    """
+    """Seconds before each retry, before each that the registry limits, between two reports, and without progress."""
 
     again: tuple[float, ...] = (2.0, 10.0, 60.0)
     limited: tuple[float, ...] = (60.0, 300.0, 900.0, *(1800.0,) * 12)  # Docker Hub counts over six hours
@@ -109,10 +106,9 @@ class Images:
                 await asyncio.to_thread(self.pulled.evict, lambda left: left <= keep, self._remove)
 
     def _remove(self, name: str, identity: str | None) -> bool:
-        if identity is not None:
-            found = find_image(self.client, name)
-            if found is None or found.id != identity:  # what has the name now was not pulled here: it stays
-                return True
+        found = find_image(self.client, name)
+        if found is None or identity not in {None, found.id}:  # what has the name now was not pulled here: it stays
+            return True
         return remove_image(self.client, name)
 
     async def _fetch(self, name: str, watch: Watch) -> Image:
@@ -131,24 +127,19 @@ class Images:
                     failed = error
                 except EnvironmentFailed as error:  # the daemon broke off
                     failed = PullFailed(name, str(error), Obstacle.OTHER)
-            is_limited = failed.obstacle is Obstacle.LIMITED
+            is_limited, why = failed.obstacle is Obstacle.LIMITED, f"({failed.reason})"
             pause = next(limited if is_limited else again, None)
             if pause is None or failed.obstacle in {Obstacle.UNKNOWN, Obstacle.FULL}:
-                raise ImageUnavailable(
-                    f"The image {shown} is not here and cannot be pulled ({failed.reason}): {_ADVICE[failed.obstacle]}."
-                )
+                advice = _ADVICE[failed.obstacle]
+                raise ImageUnavailable(f"The image {shown} is not here and cannot be pulled {why}: {advice}.")
             if not is_limited:
-                watch(Note(f"The image {shown} could not be pulled ({failed.reason}): trying again in {pause:g} s."))
+                watch(Note(f"The image {shown} could not be pulled {why}: trying again in {pause:g} s."))
                 await asyncio.sleep(pause)
             elif clock() >= self._limited_until:  # else another pull has said so
                 self._limited_until = clock() + pause
                 told = f"{pause / 60:g} minutes" if pause >= 60 else f"{pause:g} s"
-                watch(
-                    Note(
-                        f"The registry takes no more requests at the moment ({failed.reason}): trying again in {told}; "
-                        "`docker login` raises the limit."
-                    )
-                )
+                refused = f"The registry takes no more requests at the moment {why}"
+                watch(Note(f"{refused}: trying again in {told}; `docker login` raises the limit."))
 
     async def _pull(self, name: str, watch: Watch) -> Image:
         watch(Note(f"Pulling the image {printable(name)}."))
@@ -160,12 +151,12 @@ class Images:
             return image
 
         # On the record before it comes: another evaluation that finds the image must be able to hold it.
-        await uninterrupted(asyncio.to_thread(self.pulled.expect, name))
+        await uninterrupted(asyncio.ensure_future(asyncio.to_thread(self.pulled.hold, name, coming=True)))
         pulling = _in_thread(pull_and_record)
         pause = min(self.patience.told, self.patience.silent)
         try:
             while not (await asyncio.wait([pulling], timeout=pause))[0]:
-                if progress.silence() > self.patience.silent:
+                if time.monotonic() - progress.heard > self.patience.silent:
                     raise PullFailed(name, f"nothing came for {self.patience.silent:g} s", Obstacle.OTHER)
                 watch(Note(f"Pulling the image {printable(name)}: {progress}."))
             image = await pulling
@@ -210,23 +201,18 @@ _ADVICE = {
 
 
 class _PullProgress:
-    """How far a pull has come."""
+    """How far a pull has come, and when it was last heard of; it is called as `sandbox.daemon.Tell`."""
 
     def __init__(self) -> None:
-        self._began = self._last = time.monotonic()
+        self._began = self.heard = time.monotonic()
         self._came = self._known = 0
 
     def __call__(self, came: int, known: int) -> None:
-        """Take note, as `sandbox.daemon.Tell`."""
-        self._last, self._came, self._known = time.monotonic(), came, known
+        self.heard, self._came, self._known = time.monotonic(), came, known
 
     def __str__(self) -> str:
         seconds = time.monotonic() - self._began
         return f"{self._came / GIB:.1f} of {self._known / GIB:.1f} GiB, {seconds:.0f} s"
-
-    def silence(self) -> float:
-        """Return for how many seconds nothing was heard."""
-        return time.monotonic() - self._last
 
 
 def _in_thread(work: Callable[[], Image]) -> "asyncio.Future[Image]":
@@ -234,13 +220,12 @@ def _in_thread(work: Callable[[], Image]) -> "asyncio.Future[Image]":
     done: concurrent.futures.Future[Image] = concurrent.futures.Future()
 
     def run() -> None:
+        try:
+            tell = partial(done.set_result, work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work is awaited
+            tell = partial(done.set_exception, error)
         with suppress(concurrent.futures.InvalidStateError):  # nobody waits any more
-            try:
-                done.set_result(work())
-            except concurrent.futures.InvalidStateError:
-                raise
-            except BaseException as error:  # noqa: BLE001 - it is raised where the work is awaited
-                done.set_exception(error)
+            tell()
 
     threading.Thread(target=run, name="amini-pull", daemon=True).start()
     return asyncio.wrap_future(done)
@@ -280,23 +265,21 @@ class PulledImages:
         self._folder = folder
         self._owner = host.myself()
 
-    def expect(self, name: str) -> None:
-        """Hold an image that is about to be pulled."""
-        with self._locked() as records:
-            self._hold(records.setdefault(name, PulledImage()))
-
     def add(self, name: str, identity: str) -> None:
         """Record the daemon's id of an image that was pulled. Who gave up waiting for it no longer holds it."""
         with self._locked() as records:
             image = records.setdefault(name, PulledImage())
             image.id, image.used = identity, time.time()
 
-    def hold(self, name: str) -> bool:
-        """Keep an image from being removed. False where it is not in the record: no one here would remove it."""
+    def hold(self, name: str, *, coming: bool = False) -> bool:
+        """Keep an image that is here or `coming` from being removed. False where it is on no record: nobody would."""
         with self._locked() as records:
-            if name in records:
-                self._hold(records[name])
-            return name in records
+            image = records.setdefault(name, PulledImage()) if coming else records.get(name)
+            if image is None:
+                return False
+            image.used = time.time()
+            image.holders = sorted({*image.holders, self._owner})
+            return True
 
     def release(self, name: str) -> None:
         """Let it be removed again, if it is held."""
@@ -312,26 +295,17 @@ class PulledImages:
                 records[name].derived.append(derived)
 
     def evict(self, enough: Callable[[int], bool], remove: Remove) -> int:
-        """Remove images that nobody holds, least recently wanted first, until so few are left that it is `enough`.
-
-        Returns how many were removed.
-        """
+        """Remove images that nobody holds, the least recently wanted first, until it is `enough`; return how many."""
         with self._locked() as records:
             before = len(records)
             for name in sorted(records, key=lambda name: records[name].used):
                 if enough(len(records)):
                     break
                 image = records[name]
-                if image.holders:
-                    continue
-                if all(remove(derived, None) for derived in image.derived) and remove(name, image.id):
+                may_go = not image.holders and all(remove(derived, None) for derived in image.derived)
+                if may_go and remove(name, image.id):
                     del records[name]
             return before - len(records)
-
-    def _hold(self, image: PulledImage) -> None:
-        image.used = time.time()
-        if self._owner not in image.holders:
-            image.holders.append(self._owner)
 
     @contextmanager
     def _locked(self) -> Iterator[_Records]:

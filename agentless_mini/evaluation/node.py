@@ -1,8 +1,7 @@
 """Both ends of a testbed on another machine: `Node` runs there and holds it open, `open_remote` is what a driver sees.
 
 Every method of a node takes and returns what can be sent. A call has a number, by which it can be stopped: what was
-under way for it has been taken down when `stop` returns. Trees, test runs and grades come back as values, so that what
-records effects wraps the ports here as it wraps local ones. How calls travel is the business of `cluster`.
+under way for it has been taken down when `stop` returns. How calls travel is the business of `cluster`.
 """
 
 import asyncio
@@ -42,10 +41,7 @@ class NodeLink(Protocol):
     """A way to a node."""
 
     async def call(self, method: "Callable[[Node, *Arguments], Awaitable[Result]]", *arguments: *Arguments) -> Result:
-        """Call a method of the node and return what it returns. A cancelled call has been stopped when it returns.
-
-        Raises what the method raises, and `NodeLost` where the node is gone.
-        """
+        """Call a method of the node. A cancelled call has been stopped when it returns. May raise `NodeLost`."""
         ...
 
 
@@ -63,9 +59,10 @@ class _Held:
 class Node:
     """The testbeds of one machine, by names that the driver gives them. Needs a running event loop."""
 
+    _testbeds: Testbeds
+
     def __init__(self) -> None:
         """Do nothing yet."""
-        self._testbeds: Testbeds
         self._stack = AsyncExitStack()
         self._held: defaultdict[str, _Held] = defaultdict(_Held)
         self._calls: dict[int, asyncio.Task[Any]] = {}
@@ -107,17 +104,12 @@ class Node:
         held = self._held[name]
         held.testbed = await held.stack.enter_async_context(self._testbeds.open(instance, held.events.put_nowait))
 
-    async def hear(self, name: str) -> tuple[Event, ...]:
-        """Wait for events of a testbed and return them; () once it is closed and all are told."""
-        waiting = self._held[name].events
-        events = [await waiting.get()]
-        while events[-1] is not None and not waiting.empty():
-            events.append(waiting.get_nowait())
-        if events == [None]:
+    async def hear(self, name: str) -> Event | None:
+        """Wait for the next event of a testbed and return it; None once it is closed and all are told."""
+        event = await self._held[name].events.get()
+        if event is None:
             del self._held[name]
-        elif events[-1] is None:
-            waiting.put_nowait(None)
-        return tuple(event for event in events if event is not None)
+        return event
 
     async def tree(self, name: str) -> tuple[Snapshot, Harness | NoBoxes]:
         """Return the files of a testbed, and how its tests will run."""
@@ -162,16 +154,12 @@ _numbers = itertools.count()
 
 @asynccontextmanager
 async def open_remote(link: NodeLink, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
-    """Hold a testbed on the node at the other end. `watch` is told what happens there, while it is held.
-
-    Raises what the node's testbeds raise, and `NodeLost`.
-    """
+    """Hold a testbed on the node at the other end; `watch` is told what happens there. May raise `NodeLost`."""
     name = f"{instance.id}#{next(_numbers)}"
 
     async def hear() -> None:
-        while events := await link.call(Node.hear, name):
-            for event in events:
-                watch(event)
+        while event := await link.call(Node.hear, name):
+            watch(event)
 
     async def close() -> None:
         """Close it and hear the last of it. A node that is gone has closed what it had."""
@@ -190,13 +178,13 @@ async def open_remote(link: NodeLink, instance: Instance, watch: Watch) -> Async
         await uninterrupted(close())
 
 
+@dataclass(slots=True)
 class _RemoteTestbed:
     """A testbed that is held on a node: `ports.Testbed`, and the sandbox of its tests. All may raise `NodeLost`."""
 
-    def __init__(self, link: NodeLink, name: str) -> None:
-        self._link = link
-        self._name = name
-        self._opening: Opening | NoBoxes
+    _link: NodeLink
+    _name: str
+    _opening: Opening | NoBoxes = field(init=False)
 
     async def tree(self) -> Snapshot:
         snapshot, harness = await self._link.call(Node.tree, self._name)

@@ -1,8 +1,4 @@
-"""What an evaluation needs of a machine that has the images of a benchmark, as Protocols.
-
-Docker on this machine is one adapter, the nodes of a cluster are another. The caller records what is paid for through
-them (test runs and grades).
-"""
+"""What an evaluation needs of a machine that has the images of a benchmark, as Protocols."""
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -16,10 +12,9 @@ from agentless_mini.ports import Watch
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What the official harness says of one patch.
+    """What the official harness says of one patch, in `seconds` of wall-clock time; `report` is its own, as JSON.
 
-    `applied` is False too where it says that the tests gave no result. `report` is its own report of the instance, as
-    JSON, `version` that of swebench; `seconds` is wall-clock time.
+    `applied` is False too where it says that the tests gave no result; `version` is that of swebench.
     """
 
     resolved: bool
@@ -41,10 +36,7 @@ class Testbed(Protocol):
         ...
 
     async def grade(self, diff: bytes) -> Grade:
-        """Let the official harness grade a patch of at least one byte.
-
-        Raises `GradingFailed` for what is not the patch's fault.
-        """
+        """Let the official harness grade a patch. Raises `GradingFailed` for what is not its fault."""
         ...
 
 
@@ -54,7 +46,7 @@ class Testbeds(Protocol):
     def open(self, instance: Instance, watch: Watch) -> AbstractAsyncContextManager[Testbed]:
         """Hold the image of an instance, pulling it if it is missing. May wait for capacity.
 
-        Raises `ImageUnavailable` and other kinds of `EnvironmentFailed`: failures of the infrastructure, never wrong
-        answers. `NodeLost`, here or from any call while it is open, means that a retry goes to another machine.
+        Raises kinds of `EnvironmentFailed`, as `ImageUnavailable`: never wrong answers. After `NodeLost`, here or from
+        any call while it is open, a retry goes to another machine.
         """
         ...

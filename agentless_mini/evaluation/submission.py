@@ -1,15 +1,9 @@
 """What is submitted: the predictions in the official form and, for `--submission DIR`, all that goes with them.
 
-The folder has what github.com/SWE-bench/experiments asks for, ready to be put under `evaluation/<split>/`.
-
-    README.md        what was run and what came of it, and the checklist
-    metadata.yaml    how the leaderboard shows it; what only a person knows says TO FILL IN
-    all_preds.jsonl  the predictions
-    logs/ID/         what the official harness wrote of each
-    trajs/ID.md      how each came about, as the caller tells it
-
-Written again after more instances, it keeps what a person wrote: metadata.yaml as it is, README.md outside of the two
-comments that enclose its results. Nothing is sent anywhere.
+The folder has what github.com/SWE-bench/experiments asks for, ready to be put under `evaluation/<split>/`: README.md
+and metadata.yaml (what only a person knows says TO FILL IN), all_preds.jsonl, logs/ID/ of the official harness, and
+trajs/ID.md as the caller tells it. Written again, it keeps what a person wrote: metadata.yaml as it is, README.md
+outside of the two comments that enclose its results. Nothing is sent anywhere.
 """
 
 import json
@@ -41,18 +35,12 @@ def official(instance: str, model: str, diff: bytes) -> dict[str, str]:
 
 
 def text_of(diff: bytes) -> str:
-    """Return a patch as text, which is all that swebench takes.
-
-    Bytes that are no UTF-8 become U+FFFD: where they are in a line that the patch needs to find, it does not apply.
-    """
+    """Return a patch as text, which is all that swebench takes: bytes that are no UTF-8 become U+FFFD."""
     return diff.decode(errors="replace")
 
 
 def write_predictions(path: Path, model: str, diffs: Mapping[str, bytes]) -> None:
-    """Write what is submitted by instance id, in their order, over what was there; whole or not at all.
-
-    An empty patch stands for an instance without one. Raises `GradingFailed`.
-    """
+    """Write what is submitted by instance id ("" for no patch), whole or not at all. Raises `GradingFailed`."""
     lines = [json.dumps(official(name, model, diff)) + "\n" for name, diff in sorted(diffs.items())]
 
     def refused(error: BaseException) -> GradingFailed:
@@ -69,10 +57,7 @@ def write_predictions(path: Path, model: str, diffs: Mapping[str, bytes]) -> Non
 
 @dataclass(frozen=True, slots=True)
 class SubmissionFacts:
-    """What an evaluation knows of itself. `attempts` are the samples among which one is chosen, for each instance.
-
-    `repos` has the repository of every instance of the benchmark's split by id, also of those that were not run.
-    """
+    """What an evaluation knows of itself: `attempts` samples for each instance, `repos` of all instances by id."""
 
     model: str
     split: str
@@ -84,10 +69,7 @@ class SubmissionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """An instance's part: its patch, empty where there is none, whether that resolves it, and its logs' folder.
-
-    `resolved` is None where the patch was not graded.
-    """
+    """An instance's patch (or ""), whether it resolves it (None: not graded), and its logs' folder."""
 
     diff: bytes
     resolved: bool | None
@@ -97,10 +79,10 @@ class Submitted:
 def write_submission(
     folder: Path, facts: SubmissionFacts, parts: Mapping[str, Submitted], trajectories: Iterable[tuple[str, str]]
 ) -> dict[str, list[str]]:
-    """Write a submission of the instances in `parts`, by id, and return which lack what of it.
+    """Write a submission of the instances in `parts`, by id, and return which lack what of it. Raises `GradingFailed`.
 
     `trajectories` gives (instance id, Markdown), one at a time. What an earlier submission of the split had of other
-    instances is removed. Raises `GradingFailed` where it cannot be written.
+    instances is removed.
     """
 
     def refused(error: BaseException) -> GradingFailed:
@@ -148,24 +130,24 @@ def _results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
 
     total, ungraded = len(facts.repos), len(_ungraded(parts))
     resolved = Counter(facts.repos[name] for name, part in parts.items() if part.resolved)
-    lines = [
+    sizes = sorted(Counter(facts.repos.values()).items())
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(facts.versions.items()))
+    paragraphs = [
         f"Resolved {resolved.total()} of {counted(total, 'instance')} ({share(resolved.total(), total)}); "
         f"{counted(len(parts), 'prediction')}, {sum(not part.diff for part in parts.values())} of them an empty one.",
-        "",
+        "\n".join(
+            f"* {printable(repo)}: {resolved[repo]}/{size} ({share(resolved[repo], size)})" for repo, size in sizes
+        ),
     ]
-    for repo, size in sorted(Counter(facts.repos.values()).items()):
-        lines.append(f"* {printable(repo)}: {resolved[repo]}/{size} ({share(resolved[repo], size)})")
-    lines.append("")
     if facts.oracle_files:
-        lines += ["**Not eligible: the model was told which files the true fix changes (--oracle-files).**", ""]
+        paragraphs.append("**Not eligible: the model was told which files the true fix changes (--oracle-files).**")
     if len(parts) < total:
-        lines += [f"**Not complete: {counted(total - len(parts), 'instance')} without a prediction.**", ""]
+        paragraphs.append(f"**Not complete: {counted(total - len(parts), 'instance')} without a prediction.**")
     if ungraded:
-        lines += [f"**Not complete: {counted(ungraded, 'prediction')} not graded, and not counted as resolved.**", ""]
-    lines.append(
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(facts.versions.items())) + "."
-    )
-    return "\n".join(lines)
+        paragraphs.append(
+            f"**Not complete: {counted(ungraded, 'prediction')} not graded, and not counted as resolved.**"
+        )
+    return "\n\n".join([*paragraphs, f"Versions: {versions}."])
 
 
 def _ungraded(parts: Mapping[str, Submitted]) -> list[str]:
@@ -184,13 +166,11 @@ def _renewed(readme: str, told: str) -> str:
 
 def _copy_logs(part: Submitted, target: Path) -> bool:
     """Copy what the harness wrote of a prediction, and tell whether all of it was there. An empty one has no logs."""
-    if not part.diff:
-        return True
-    found = [name for name in LOGS if (part.logs / name).is_file()]
+    found = [name for name in LOGS if part.diff and (part.logs / name).is_file()]
     for name in found:
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(part.logs / name, target / name)
-    return len(found) == len(LOGS)
+    return not part.diff or len(found) == len(LOGS)
 
 
 def _write(path: Path, text: str, errors: str = "strict") -> None:

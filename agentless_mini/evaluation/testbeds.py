@@ -1,18 +1,15 @@
 """Testbeds on this machine's Docker: images of instances that are held, and how tests are run in them.
 
-All testbeds share one sandbox. The containers of tests start from the image itself, so that what was built in it is
-there. The rows that the official harness needs go to the
-grader alone.
-
-An image has its Pythons in the way that SWE-bench lays them out (see `environment.activated`), and what its evaluation
-scripts call, which is not pytest everywhere: where it is missing it is installed in a derived image.
+All testbeds share one sandbox; containers start from the image itself, so that what was built in it is there. An image
+has its Pythons in the way that SWE-bench lays them out (see `environment.activated`), and what its evaluation scripts
+call, which is not pytest everywhere: where it is missing it is installed in a derived image.
 """
 
 import asyncio
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -71,10 +68,7 @@ class GradesPatches(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """How the testbeds of a machine are kept. `state` is the user's folder for records.
-
-    `variables` are the user's, which tell where packages are found.
-    """
+    """How the testbeds of a machine are kept: `state` is for records, `variables` tell where packages are found."""
 
     images: ImageSettings
     sandbox: SandboxSettings
@@ -86,10 +80,7 @@ class HostSettings:
 async def open_testbeds(
     settings: HostSettings, solutions: Mapping[str, Solution], grader: GradesPatches
 ) -> AsyncIterator[Testbeds]:
-    """Give the testbeds of this machine. Containers that dead runs left are removed first, and none is left at the end.
-
-    Raises `EnvironmentFailed` where no Docker daemon answers.
-    """
+    """Give the testbeds of this machine, without the containers that dead runs left. Raises `EnvironmentFailed`."""
     async with AsyncExitStack() as stack:
         client = await asyncio.to_thread(connect, settings.sandbox.boxes or os.cpu_count() or 1)
         stack.callback(client.close)
@@ -104,10 +95,7 @@ async def open_testbeds(
 
 @dataclass(eq=False, slots=True)
 class _DockerTestbeds:
-    """`ports.Testbeds` on one Docker daemon: see `open_testbeds`. `solutions` are for grading alone.
-
-    `users` counts the testbeds that have started containers from an image, by its id.
-    """
+    """`ports.Testbeds` on one Docker daemon. `users` counts the testbeds that have started containers, by image."""
 
     client: "DockerClient"
     sandbox: DockerSandbox
@@ -127,40 +115,6 @@ class _DockerTestbeds:
                 yield testbed
             finally:
                 await uninterrupted(testbed.aclose())
-
-    async def with_pytest(
-        self, base: Image, python: str, day: str, place: ImageTree, note: Callable[[str], None]
-    ) -> tuple[str, str]:
-        """Return the name and the id of the image with the pytest of a day in it. `python` starts containers there.
-
-        It is built once however many ask for it, with the user's package index for all its network, and kept by the
-        daemon. Raises `BuildFailed` where pytest cannot be installed, and `EnvironmentFailed`.
-        """
-        wanted = wanted_pytest(day)
-        name = f"{REPOSITORY}:{hashlib.sha256(canonical_json(['1', base.id, wanted]).encode()).hexdigest()[:32]}"
-        async with self.deriving:
-            found = await asyncio.to_thread(find_image, self.client, name)
-            if found is not None:
-                return name, found.id
-            index, hosts = find_index(self.settings.variables), self.settings.sandbox.build_hosts
-            environment = Environment(base.id, python, BoxUser.ROOT)
-            with closing(Scratch()) as scratch:
-                proxy = partial(open_proxy, index, hosts, scratch.file(""), note)
-                async with network(self.sandbox, environment, index, proxy, note) as (told, door):
-                    result, image = await self.sandbox.build(
-                        _installing(told, environment, wanted, place),
-                        name,
-                        base.path or PLAIN_PATH,
-                        lambda done: not done.refusal and done.steps[0].succeeded,
-                        proxy=door,
-                    )
-        if image:
-            return name, image
-        reason = printable(result.refusal[:200]) or last_line(result.steps[0])
-        raise BuildFailed(
-            f"pytest could not be installed in the image ({reason}): see that a package index can be reached, or "
-            "install it in the image."
-        )
 
 
 @dataclass(eq=False, slots=True)
@@ -212,11 +166,7 @@ class _DockerTestbed:
         name = printable(self.instance.id)
         if found.problem and runner is Runner.PYTEST:
             watch(Note(f"The image of {name} has no pytest: it is installed in a copy of it."))
-            python, day = found.environment.python, self.instance.created
-            place = ImageTree(self.instance.folder)
-            derived, identity = await self.shared.with_pytest(
-                self.image, python, day, place, lambda text: watch(Note(text))
-            )
+            derived, identity = await self._with_pytest(found.environment.python, watch)
             await self.shared.images.note_derived(self.instance.image, derived)
             found = await self._activated(identity, runner)
         if found.problem:
@@ -225,6 +175,41 @@ class _DockerTestbed:
                 "may name another way."
             )
         return found
+
+    async def _with_pytest(self, python: str, watch: Watch) -> tuple[str, str]:
+        """Return the name and the id of the image with pytest of the tree's time. `python` starts containers of it.
+
+        It is built once however many ask for it, with the user's package index for all its network. Raises
+        `BuildFailed` where pytest cannot be installed.
+        """
+        shared, base, wanted = self.shared, self.image, wanted_pytest(self.instance.created)
+        name = f"{REPOSITORY}:{hashlib.sha256(canonical_json(['1', base.id, wanted]).encode()).hexdigest()[:32]}"
+
+        def note(text: str) -> None:
+            watch(Note(text))
+
+        async with shared.deriving:
+            if (found := await asyncio.to_thread(find_image, shared.client, name)) is not None:
+                return name, found.id
+            index, hosts = find_index(shared.settings.variables), shared.settings.sandbox.build_hosts
+            environment = Environment(base.id, python, BoxUser.ROOT)
+            with closing(Scratch()) as scratch:
+                proxy = partial(open_proxy, index, hosts, scratch.file(""), note)
+                async with network(shared.sandbox, environment, index, proxy, note) as (told, door):
+                    result, image = await shared.sandbox.build(
+                        _installing(told, environment, wanted, ImageTree(self.instance.folder)),
+                        name,
+                        base.path or PLAIN_PATH,
+                        lambda done: not done.refusal and done.steps[0].succeeded,
+                        proxy=door,
+                    )
+        if image:
+            return name, image
+        reason = printable(result.refusal[:200]) or last_line(result.steps[0])
+        raise BuildFailed(
+            f"pytest could not be installed in the image ({reason}): see that a package index can be reached, or "
+            "install it in the image."
+        )
 
     async def _activated(self, image: str, runner: Runner) -> Activated:
         if image not in self.used:

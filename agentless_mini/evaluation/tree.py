@@ -1,21 +1,19 @@
-"""The tree of an instance, read out of its image.
+"""The tree of an instance, read out of its image, whose tar file is foreign: no path leads out of the copy.
 
 Nothing of the image's `.git` is taken but the index, which says what is tracked, `info/exclude`, and the objects that
 its history is read from: the copy is a repository of its own with one empty commit. Where git cannot use that index,
-all files count that are not ignored. The tar file of an image is foreign: no path leads out of the copy, and no symlink
-is followed.
+all files count that are not ignored.
 """
 
-import io
 import re
 import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agentless_mini.domain import MIB, Snapshot
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
@@ -39,10 +37,7 @@ _NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's own name for a tr
 
 
 def read_tree(client: "DockerClient", image: str, instance: Instance) -> Snapshot:
-    """Return the tree of an instance, from a copy out of its image that is removed again.
-
-    Raises `EnvironmentFailed` where it cannot be copied, or git cannot read the copy.
-    """
+    """Return the tree of an instance, from a copy that is removed again. Raises `EnvironmentFailed`."""
     with closing(Scratch()) as scratch, folder_archive(client, image, instance.folder) as chunks:
         top = scratch.file("tree")
         extract(chunks, top)
@@ -91,15 +86,15 @@ def _refused(error: BaseException) -> EnvironmentFailed:
 def extract(chunks: Iterator[bytes], top: Path) -> None:
     """Write the entries of a tar file that belong to a tree, less its one top folder, below `top`, which is made.
 
-    Files, symlinks and hard links are made; folders only where something lies in them; devices, FIFOs and sockets are
-    not, nor what git keeps, but what tells which files it tracks. Of two entries with one path the later one counts.
-    Owners, times and all of the permissions but "may be executed" are not taken over. Symlinks are made last: while
-    files are written there is none that could lead elsewhere. Raises `EnvironmentFailed`.
+    Files, symlinks and hard links are made, folders where something lies in them; no devices, FIFOs and sockets, nor
+    what git keeps, but what tells which files it tracks. Of two entries with one path the later one counts. Of the
+    permissions "may be executed" alone is taken over. Symlinks are made last: while files are written there is none
+    that could lead elsewhere. Raises `EnvironmentFailed`.
     """
     links: dict[Path, str] = {}
     with (
         boundary(dict.fromkeys((tarfile.TarError, OSError, EOFError), _failed)),
-        tarfile.open(fileobj=io.BufferedReader(_Stream(chunks), MIB), mode="r|", errors="surrogateescape") as archive,
+        tarfile.open(fileobj=cast("Any", _Stream(chunks)), mode="r|", errors="surrogateescape") as archive,
     ):
         top.mkdir(parents=True, exist_ok=True)
         size = 0
@@ -138,30 +133,22 @@ def _place(top: Path, name: str) -> Path | None:
 def _write_file(path: Path, archive: tarfile.TarFile, entry: tarfile.TarInfo, source: Path | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    data = archive.extractfile(entry) if source is None else None
     if source is not None:
         path.hardlink_to(source)
-    elif data is not None:
+    elif data := archive.extractfile(entry):
         with path.open("xb") as file:
             shutil.copyfileobj(data, file, MIB)
         path.chmod(0o755 if entry.mode & stat.S_IXUSR else 0o644)
 
 
-class _Stream(io.RawIOBase):
-    """The pieces as a file that can only be read on."""
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """The pieces as a file that can only be read on: all that a tar file of mode "r|" needs."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
+    chunks: Iterator[bytes]
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, room: Any, /) -> int:  # noqa: ANN401 - whatever has a buffer
-        self._rest = self._rest or next(filter(None, self._chunks), b"")
-        part, self._rest = self._rest[: len(room)], self._rest[len(room) :]
-        room[: len(part)] = part
-        return len(part)
+    def read(self, _wanted: int) -> bytes:
+        return next(filter(None, self.chunks), b"")
 
 
 def _failed(error: BaseException) -> EnvironmentFailed:

@@ -1,10 +1,8 @@
 """What is written on a console: texts, tables, and progress in lines that move. Nothing here writes to stdout.
 
 Foreign text is shown as it is, never as markup or as a control sequence: issue texts, model answers, paths and what
-tests print are not trusted.
-
-Progress is a moving line for each piece of work. Without a terminal (or on a dumb one) lines fit for a log are written,
-one every half minute at least. A note is written once, however often it is made.
+tests print are not trusted. Without a terminal (or on a dumb one) lines fit for a log are written, one every half
+minute at least. A note is written once, however often it is made.
 """
 
 import re
@@ -13,12 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 from rich import box
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.table import Table as Drawn
 from rich.text import Text
@@ -41,8 +38,7 @@ _RECORDED, _SETTLED = 0.5, 2.0
 def escaped(text: str) -> str:
     """Return the text with every character that could steer a terminal, or hide, as its escape (`\\x1b`).
 
-    That is all but printable characters, blanks, tabs and ends of lines: controls, marks that turn the direction of
-    writing, lone surrogates, and blanks that only look like one (`\\xa0`), at which a SEARCH block fails.
+    That is all but printable characters, blanks, tabs and ends of lines; blanks that only look like one (`\\xa0`), too.
     """
     return "".join(
         letter
@@ -56,8 +52,8 @@ def escaped(text: str) -> str:
 class Table:
     """Rows of texts that fit the width they are shown in: lines end between words, and no number is cut.
 
-    Where a column is too narrow for a word, the word is shortened in its middle; where there are too many columns, they
-    stand in several tables below each other, the first column in each. `right` are the columns of numbers.
+    A word is shortened in its middle where its column is too narrow; where there are too many columns, they stand in
+    several tables below each other, the first column in each. `right` are the columns of numbers.
     """
 
     headings: tuple[str, ...]
@@ -68,15 +64,13 @@ class Table:
         """Yield what the console shows."""
         columns = list(zip(self.headings, *self.rows, strict=True))
         mark = "..." if options.ascii_only else "\u2026"
-        for places, widths in _laid_out(columns, options.max_width):
-            shown = list(zip(places, widths, strict=True))
+        for widths in _laid_out(columns, options.max_width):
             drawn = Drawn(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-            for at, width in shown:
-                heading = self.headings[at]
-                is_right = heading in self.right
-                drawn.add_column(_fitted(heading, width, mark), width=width, justify="right" if is_right else "left")
+            for at, width in widths.items():
+                justify: JustifyMethod = "right" if self.headings[at] in self.right else "left"
+                drawn.add_column(_fitted(self.headings[at], width, mark), width=width, justify=justify)
             for cells in self.rows:
-                drawn.add_row(*(_fitted(cells[at], width, mark) for at, width in shown))
+                drawn.add_row(*(_fitted(cells[at], width, mark) for at, width in widths.items()))
             yield drawn
 
 
@@ -137,36 +131,34 @@ def percent(share: float | None) -> str:
 # --- widths ----------------------------------------------------------------------------------------------------------
 
 
-def _laid_out(columns: Sequence[tuple[str, ...]], room: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield tables: the places of the columns, of which the first is in each, and their widths in cells."""
-    for most in WORDS:
-        least = [_least(column, most) for column in columns]
-        if _width(least) <= room:
-            break
-    else:
-        least = [_least(column, min(WORDS[1], (room - GAP) // 2)) for column in columns]
+def _laid_out(columns: Sequence[tuple[str, ...]], room: int) -> Iterator[dict[int, int]]:
+    """Yield tables: the width in cells of each column by its place; the first column is in all of them."""
+    each = [[_least(column, most) for column in columns] for most in (*WORDS, min(WORDS[1], (room - GAP) // 2))]
+    least = next((one for one in each if _width(one) <= room), each[-1])
     shown = [0]
     for at in range(1, len(columns)):
         if len(shown) > 1 and _width([least[one] for one in (*shown, at)]) > room:
-            yield shown, _widths(columns, least, shown, room)
+            yield _widths(columns, least, shown, room)
             shown = [0]
         shown.append(at)
-    yield shown, _widths(columns, least, shown, room)
+    yield _widths(columns, least, shown, room)
 
 
-def _widths(columns: Sequence[tuple[str, ...]], least: Sequence[int], shown: Sequence[int], room: int) -> list[int]:
+def _widths(
+    columns: Sequence[tuple[str, ...]], least: Sequence[int], shown: Sequence[int], room: int
+) -> dict[int, int]:
     """Return the widths of the columns that are shown: the room left goes to those first that want least of it."""
     widths = {at: least[at] for at in shown}
-    wanted = {at: max(0, max(map(cell_len, "\n".join(columns[at]).split("\n"))) - least[at]) for at in shown}
-    spare = max(0, room - _width(list(widths.values())))
+    wanted = {at: max(0, *map(cell_len, columns[at])) - least[at] for at in shown}
+    spare = max(0, room - _width(widths.values()))
     for left, at in enumerate(sorted(shown, key=lambda at: wanted[at]), -len(shown)):
-        more = min(wanted[at], spare // -left)
+        more = max(0, min(wanted[at], spare // -left))
         widths[at] += more
         spare -= more
-    return list(widths.values())
+    return widths
 
 
-def _width(widths: Sequence[int]) -> int:
+def _width(widths: Collection[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
@@ -246,37 +238,34 @@ class Line:
 
     def said(self, now: float) -> str:
         """Return the line as a log has it."""
-        counted = f"{self.done}/{self.total}" if self.total else ""
         left = self.left(now)
-        parts = [counted, self.detail, f"about {clock_time(left)} left" if left is not None else ""]
+        parts = [self._counted, self.detail, f"about {clock_time(left)} left" if left is not None else ""]
         return f"{self.title}: {', '.join(filter(None, parts)) or self.ran(now)}"
 
     def shown(self, now: float, width: int, *, unicode: bool = True) -> Text:
         """Return the line as a terminal of this width shows it; where it is narrow, without bar and details."""
-        left, ran = self.left(now), self.ran(now)
-        counted = f"{self.done}/{self.total}" if self.total else ""
-        if width < ROOMY:
-            paced = f"~{clock_time(left)}" if left is not None else ran
-            return _row(f"{self.title} {counted} {paced}" if counted else f"{self.title} {ran} {self.detail}", width)
-        full = round(BAR * self.done / self.total) if self.total else 0
-        on, off = "\u2501\u2500" if unicode else "=-"
-        bar = on * full + off * (BAR - full) if self.total else " " * BAR
-        paced = f"~{clock_time(left)} left" if left is not None else ran
-        return _row(f"{self.title:{TITLE}} {bar} {counted:>7} {paced:>10}  {self.detail}", width)
+        left, paced, counted = self.left(now), self.ran(now), self._counted
+        if left is not None:
+            paced = f"~{clock_time(left)}{' left' if width >= ROOMY else ''}"
+        if width >= ROOMY:
+            full = round(BAR * self.done / self.total) if self.total else 0
+            on, off = "\u2501\u2500" if unicode else "=-"
+            bar = on * full + off * (BAR - full) if self.total else " " * BAR
+            text = f"{self.title:{TITLE}} {bar} {counted:>7} {paced:>10}  {self.detail}"
+        else:
+            text = f"{self.title} {counted} {paced}" if counted else f"{self.title} {paced} {self.detail}"
+        row = plain_text(text.rstrip())
+        row.no_wrap = True
+        row.truncate(width, overflow="ellipsis")
+        return row
 
-
-def _row(text: str, width: int) -> Text:
-    row = plain_text(text.rstrip())
-    row.no_wrap = True
-    row.truncate(width, overflow="ellipsis")
-    return row
+    @property
+    def _counted(self) -> str:
+        return f"{self.done}/{self.total}" if self.total else ""
 
 
 class ProgressLines:
-    """Moving lines on a terminal, and notes above them, as a context manager: leaving it clears them.
-
-    Without a terminal it writes what is going on (`beat`) where nothing else was written for a while.
-    """
+    """Moving lines on a terminal and notes above them; elsewhere, after a silence, what is going on (`beat`)."""
 
     def __init__(
         self, console: Console, clock: Callable[[], float] = time.monotonic, notes: set[str] | None = None
@@ -300,9 +289,7 @@ class ProgressLines:
             self._beating.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Clear the moving lines."""
         self._stopped.set()
         self._live.stop()

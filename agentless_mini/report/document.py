@@ -1,7 +1,4 @@
-"""A recorded run as plain values for `--json`: all that the store knows of it. It reads no store and prints nothing.
-
-docs/json.md has the keys. Write it with `ensure_ascii`: a text may hold lone surrogates.
-"""
+"""A recorded run as plain values for `--json` (docs/json.md). Write it with `ensure_ascii`, for lone surrogates."""
 
 import base64
 import json
@@ -36,9 +33,8 @@ def run_document(
 ) -> dict[str, Any]:
     """Return a run as JSON values, with `text` and `reasoning` in the samples whose completions are given.
 
-    `evolution` has the rounds (see `measures.Round`; `score` names their scores), `trust` the `required` level, whether
-    the patch is `printed`, the levels `shown`, and what is `lacking` or speaks against it, as a clause ("" for
-    nothing).
+    `trust` has the `required` level, whether the patch is `printed`, the levels `shown`, and what is `lacking` or
+    speaks against it, as a clause ("" for nothing).
     """
     answers = {(sample.key, sample.index): completion for sample, completion in completions}
     return {

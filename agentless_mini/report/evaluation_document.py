@@ -1,7 +1,7 @@
 """The report of an evaluation as one JSON document, and one instance or run in depth: what `--json` and the page have.
 
-Its keys are schema, run, results and cost; several evaluations are a list. It is read from the store alone, one run in
-memory at a time. `results` is the same to the byte for an evaluation that was killed and resumed.
+It is read from the store alone, one run in memory at a time. `results` is the same to the byte for an evaluation that
+was killed and resumed.
 """
 
 import hashlib
@@ -22,8 +22,6 @@ from agentless_mini.report.rounds import evolved
 from agentless_mini.report.show import outcome, run_facts, votes_of
 from agentless_mini.report.summary import distinct, sources
 
-MILLION = 1_000_000
-HOUR = 3600
 _NOTHING: Mapping[str, Any] = {
     "issue": "", "files": [], "patches": [], "tests": [], "rejected": [], "choice": None, "notes": [],
     "regressions": None,
@@ -50,9 +48,8 @@ def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[s
     """
     ends: set[int] = set()
     for store in stores:  # all of its instances have the same rounds, so any that is decided says where they end
-        attempts = (one.run for one in store.evals.attempts() if one.run is not None)
-        decided = (found for run in attempts if (found := store.runs.trace(run).prediction))
-        replays = map(Replay, decided)
+        runs = (store.runs.trace(one.run) for one in store.evals.attempts() if one.run is not None)
+        replays = (Replay(trace.prediction) for trace in runs if trace.prediction)
         ends |= set(next((replay.ends for replay in replays if replay.samples), ()))
     return [evaluation_document(store, prices, sorted(ends)) for store in stores]
 
@@ -87,8 +84,7 @@ def one_instance(store: Store, name: str) -> dict[str, Any]:
     """Return all that is known of an instance. Raises `UsageError` where the evaluation has none of this name.
 
     `resolved` of a patch is null where it was not graded. `verdicts` of a patch are the outcomes of `tests`, in their
-    order; empty for a patch that was refused or not run. Each patch of an evolution has the `round` of its earliest
-    sample and its `score`, null where it has none.
+    order; empty for a patch that was refused or not run.
     """
     for record, attempt, found in _instances(store, name):
         trace, grades = found or (None, {})
@@ -106,10 +102,7 @@ def one_instance(store: Store, name: str) -> dict[str, Any]:
 def run_instance(
     trace: RunTrace, prompts: Iterable[PromptRecord], completions: Iterable[tuple[SampleRecord, Completion]]
 ) -> dict[str, Any]:
-    """Return all that is known of one run, for its page: as of an instance, with prompts and answers, without grades.
-
-    `facts` are names and texts. A sample in `answers` has its outcome in words, and its normal form as a patch.
-    """
+    """Return all that is known of one run, for its page: as of an instance, with prompts and answers."""
     votes = votes_of(trace)
     return {
         "id": f"run {trace.run.id}",
@@ -137,9 +130,9 @@ def run_instance(
 def _instances(
     store: Store, name: str = ""
 ) -> Iterator[tuple[InstanceRecord, AttemptRecord | None, tuple[RunTrace, dict[str, bool]] | None]]:
-    """Yield the instances in order of id, or one: how far it came, the run that decided it, which patches are right.
+    """Yield the instances in order of id, or one: how far it came, the run that decided it, and its patches' grades.
 
-    The latter by normal form: the grade of the earliest sample's own diff counts before any other's.
+    By normal form: the grade of the earliest sample's own diff counts before any other's.
     """
     attempts = {attempt.instance: attempt for attempt in store.evals.attempts()}
     for record in store.evals.instances():
@@ -160,10 +153,9 @@ def _instances(
 
 def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
     """Return what an instance and a run have in common."""
-    prediction = trace.prediction
+    prediction, execution, choice = trace.prediction, trace.execution, trace.choice
     found = prediction.localization if prediction else None
     located = zip(found.lists, found.votes, strict=True) if found else ()
-    execution, choice = trace.execution, trace.choice
     before = {result.id: result.outcome.value for result in execution.before} if execution else {}
     return {
         "issue": trace.run.start.issue.text,
@@ -206,7 +198,7 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
     for standing in distinct(trace):
         normal, verdict = standing.normal, verdicts.get(standing.normal)
         patch, number, orders = found[normal]
-        values: dict[str, Any] = {
+        values = {
             "normal": normal,
             "diff": patch.diff.decode("utf-8", "backslashreplace"),
             "paths": list(patch.paths),
@@ -216,36 +208,26 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
             "resolved": grades.get(normal),
             "refusal": verdict.refusal if verdict else "",
             "verdicts": [result.outcome.value for result in verdict.results] if verdict else [],
+            **({"round": number, "score": evolution.scores.get(normal)} if evolution else {}),
         }
-        if evolution:
-            values |= {"round": number, "score": evolution.scores.get(normal)}
         patches.append(values)
     return patches
 
 
 def _cost(spent: Spending, prices: Prices) -> dict[str, Any]:
-    """Return the object `cost`: everything paid for, over all commands that worked on the evaluation.
+    """Return the object `cost`: everything paid for, over all commands that worked on the evaluation (docs/json.md)."""
 
-    Tokens are null where servers reported none; `untold` counts the samples without a report. `prefill_ratio` is what
-    the server computed of prompts over what it would if no two shared anything and none came twice; null where that is
-    not known. The price is null where none is given, and so is a part without one.
-    """
-
-    def told(tokens: int, untold: int) -> int | None:
-        return None if untold and not tokens else tokens
-
+    tokens = {
+        "prompt_tokens": (spent.prompt_tokens, spent.untold_prompts),
+        "cached_tokens": (spent.cached_tokens, spent.untold_cached),
+        "completion_tokens": (spent.completion_tokens, spent.untold_answers),
+        "distinct_prompt_tokens": (spent.distinct_tokens, spent.untold_prompts),
+    }
     computed = spent.prompt_tokens - spent.cached_tokens
     all_told = spent.distinct_tokens and not spent.untold_prompts and not spent.untold_cached
     return {
-        "prompt_tokens": told(spent.prompt_tokens, spent.untold_prompts),
-        "cached_tokens": told(spent.cached_tokens, spent.untold_cached),
-        "completion_tokens": told(spent.completion_tokens, spent.untold_answers),
-        "distinct_prompt_tokens": told(spent.distinct_tokens, spent.untold_prompts),
-        "untold": {
-            "prompt_tokens": spent.untold_prompts,
-            "cached_tokens": spent.untold_cached,
-            "completion_tokens": spent.untold_answers,
-        },
+        **{name: None if untold and not told else told for name, (told, untold) in tokens.items()},
+        "untold": {name: untold for name, (_, untold) in tokens.items() if name != "distinct_prompt_tokens"},
         "prefill_ratio": computed / spent.distinct_tokens if all_told else None,
         "model_seconds": spent.model_seconds,
         "sandbox_seconds": spent.box_seconds,
@@ -256,20 +238,17 @@ def _cost(spent: Spending, prices: Prices) -> dict[str, Any]:
 
 
 def _priced(spent: Spending, prices: Prices) -> dict[str, float | None]:
-    """Return what each part costs, null where its price or some of its tokens are not known, and the sum of the others.
-
-    What servers do not report as coming from their cache counts as computed.
-    """
+    """Return what each part costs, null where its price or some tokens are not known, and the sum of the others."""
 
     def times(price: float | None, amount: float, untold: int = 0) -> float | None:
         return None if price is None or untold else price * amount
 
     cached = prices.prompt if prices.cached is None else prices.cached
-    computed = (spent.prompt_tokens - spent.cached_tokens) / MILLION
+    computed = spent.prompt_tokens - spent.cached_tokens
     parts = {
-        "prompt": times(prices.prompt, computed, spent.untold_prompts),
-        "cached": times(cached, spent.cached_tokens / MILLION, spent.untold_prompts),
-        "completion": times(prices.completion, spent.completion_tokens / MILLION, spent.untold_answers),
-        "boxes": times(prices.box_hour, spent.box_seconds / HOUR),
+        "prompt": times(prices.prompt, computed / 1e6, spent.untold_prompts),
+        "cached": times(cached, spent.cached_tokens / 1e6, spent.untold_prompts),
+        "completion": times(prices.completion, spent.completion_tokens / 1e6, spent.untold_answers),
+        "boxes": times(prices.box_hour, spent.box_seconds / 3600),
     }
     return {**parts, "total": sum(part for part in parts.values() if part is not None)}

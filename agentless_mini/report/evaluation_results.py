@@ -2,7 +2,6 @@
 
 Nothing in them depends on time, on the order in which anything arrived, or on numbers of runs. Infrastructure failures
 and unfinished instances are no wrong answers. A patch that is not graded is unknown (None), and so is a rate with one.
-Of an evolution the curves over samples have a point for the end of each round.
 """
 
 import json
@@ -34,7 +33,6 @@ from agentless_mini.report.document import regressions_values
 from agentless_mini.report.rounds import Evolved, evolution_values, evolved, stopping_values
 from agentless_mini.report.summary import Stopping, stopping
 
-FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
 # How SWE-bench Verified says how long a fix takes; any other follow by name.
 HOW_HARD = {"<15 min fix": 0, "15 min - 1 hour": 1, "1-4 hours": 2, ">4 hours": 3}
 
@@ -44,9 +42,6 @@ Known = bool | None
 Marks = tuple[tuple[int, Known], ...]
 """Whether the patch is right that is chosen with so many samples or tests, ascending."""
 
-NEVER: Marks = ((0, False),)
-UNKNOWN: Marks = ((0, None),)
-
 
 # --- one instance ----------------------------------------------------------------------------------------------------
 
@@ -55,11 +50,9 @@ UNKNOWN: Marks = ((0, None),)
 class Solved:
     """What a run that came to its decision shows: few numbers, however many samples and tests there were.
 
-    `chosen` is a normal form, None where no sample is valid; `rejected` counts reasons.
-    `plain` has the numbers of samples and of correct ones (None where a valid one is not graded) for pass@k, which
-    takes samples to be exchangeable: of an evolution those of its first round. `systems` tells of a choice among other
-    systems whether the patch of each is right. `over_plain` is the curve of that round,
-    `by_oracle` tells for the end of each whether any sample so far is right.
+    `chosen` is a normal form, None where no sample is valid; `rejected` counts reasons. `plain` has the numbers of
+    samples and of correct ones (None where a valid one is not graded) for pass@k: of an evolution those of its first
+    round. `curves` have the names of the results, `systems` the patches of a choice among other systems.
     """
 
     lists: tuple[tuple[str, ...], ...]
@@ -70,16 +63,12 @@ class Solved:
     chosen: str | None
     confidence: float | None
     resolved: Known
-    over_samples: Marks
-    over_tests: Marks
-    by_vote: Marks
+    curves: Mapping[str, Marks]
     plain: tuple[int, int | None]
-    over_plain: Marks = ()
-    by_oracle: Marks = ()
-    evolved: Evolved | None = None
-    stopping: Stopping | None = None
-    systems: tuple[tuple[str, Known], ...] = ()
-    regressions: Regressions | None = None
+    evolved: Evolved | None
+    stopping: Stopping | None
+    systems: tuple[tuple[str, Known], ...]
+    regressions: Regressions | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +87,20 @@ class InstanceFacts:
     @property
     def resolved(self) -> Known:
         """Return whether the chosen patch is right. No valid patch is wrong, and so is a chain that failed."""
-        if self.attempt is None or not self.judged:
-            return None
-        if self.attempt.state is AttemptState.FAILED:
+        if self.attempt and self.attempt.state is AttemptState.FAILED:
             return False
-        return self.solved.resolved if self.solved else None
+        return self.solved.resolved if self.judged and self.solved else None
 
     @property
     def found(self) -> Found | None:
         """Return how many of the true fix's files the localization named, or None where there was none to compare."""
         return found(self.solved.lists, self.record.files) if self.solved else None
+
+    def at(self, curve: str, point: int) -> Known:
+        """Return whether the patch at a point of a curve is right: that of the last mark up to it."""
+        if self.solved is None:
+            return None if self.resolved is None else False
+        return next((right for at, right in reversed(self.solved.curves[curve]) if at <= point), None)
 
 
 def method_of(trace: RunTrace) -> Method:
@@ -130,6 +123,10 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
     def known(curve: Curve) -> Marks:
         return tuple((at, False if patch is None else grades.get(patch.normal)) for at, patch in curve)
 
+    drawn_at = {"best_at_n": drawn.samples, "vote_at_n": drawn.votes, "plain_at_n": drawn.plain}
+    marks = {name: known(curve) if outcomes else () for name, curve in drawn_at.items()}
+    marks["best_at_tests"] = known(drawn.tests) if outcomes else ()
+    marks["oracle_at_n"] = tuple((end, _any_right(trace, grades, end)) for end in replay.ends)
     return Solved(
         lists=trace.prediction.localization.lists,
         samples=len(outcomes),
@@ -139,12 +136,8 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
         chosen=choice.patch.normal if choice else None,
         confidence=confidence(trace.candidates(), trace.execution, choice),
         resolved=(grades.get(choice.patch.normal) if choice else False) if outcomes else None,
-        over_samples=known(drawn.samples) if outcomes else UNKNOWN,
-        over_tests=known(drawn.tests) if outcomes else UNKNOWN,
-        by_vote=known(drawn.votes) if outcomes else UNKNOWN,
+        curves=marks,
         plain=(len(first), correct),
-        over_plain=known(drawn.plain),
-        by_oracle=tuple((end, _any_right(trace, grades, end)) for end in replay.ends),
         evolved=evolved(trace),
         stopping=stopping(trace),
         systems=tuple(
@@ -176,9 +169,10 @@ def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> di
     solved = [one.solved for one in judged if one.solved]
     known = [one.resolved for one in judged]
     attempts = [one.attempt for one in every if one.attempt]
-    failures = Counter((one.stage, one.state.value) for one in attempts if one.state in FAILURES)
+    failed = {AttemptState.FAILED, AttemptState.INFRASTRUCTURE}
+    failures = Counter((one.stage, one.state.value) for one in attempts if one.state in failed)
     stopped = [one.stopping for one in solved if one.stopping]
-    tested = points_of_tests(_most(judged, lambda one: one.over_tests)) if judged else ()
+    tested = points_of_tests(_most(judged, "best_at_tests")) if judged else ()
     return {
         "instances": len(every),
         "attempted": len(attempts),
@@ -193,9 +187,9 @@ def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> di
         "localization": _localization([share for one in judged if (share := one.found) is not None]),
         "format": _format(solved),
         "pass_at_k": _pass_at_k(judged),
-        "best_at_n": _over_samples(judged, lambda one: one.over_samples, budgets),
-        "best_at_tests": [{"tests": tests, **_point(judged, lambda one: one.over_tests, tests)} for tests in tested],
-        "vote_at_n": _over_samples(judged, lambda one: one.by_vote, budgets),
+        "best_at_n": _over_samples(judged, "best_at_n", budgets),
+        "best_at_tests": [{"tests": tests, **_point(judged, "best_at_tests", tests)} for tests in tested],
+        "vote_at_n": _over_samples(judged, "vote_at_n", budgets),
         "calibration": _calibration(solved),
         "failures": [
             {"stage": stage, "state": state, "count": count} for (stage, state), count in sorted(failures.items())
@@ -241,12 +235,13 @@ def _named(path: str) -> str:
 
 
 def _localization(shares: Sequence[Found]) -> dict[str, Any]:
+    first, anywhere = [share.first for share in shares], [share.anywhere for share in shares]
     return {
         "instances": len(shares),
-        "recall": mean([share.first for share in shares]),
-        "recall_any": mean([share.anywhere for share in shares]),
-        "all_found": mean([float(share.first == 1) for share in shares]),
-        "all_found_any": mean([float(share.anywhere == 1) for share in shares]),
+        "recall": mean(first),
+        "recall_any": mean(anywhere),
+        "all_found": mean([float(share == 1) for share in first]),
+        "all_found_any": mean([float(share == 1) for share in anywhere]),
     }
 
 
@@ -289,32 +284,25 @@ def _of_systems(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
 # --- curves ----------------------------------------------------------------------------------------------------------
 
 
-def _most(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks]) -> int:
-    return max((marks(one.solved)[-1][0] for one in judged if one.solved), default=0)
+def _most(judged: Sequence[InstanceFacts], curve: str) -> int:
+    return max((at for one in judged if one.solved for at, _ in one.solved.curves[curve]), default=0)
 
 
-def _over_samples(
-    judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], budgets: Collection[int] = ()
-) -> list[dict[str, Any]]:
+def _over_samples(judged: Sequence[InstanceFacts], curve: str, budgets: Collection[int] = ()) -> list[dict[str, Any]]:
     """Return a curve over samples. Of an evolution it has the points of its rounds, and no others."""
-    most = _most(judged, marks)
-    ends = {end for one in judged if one.solved for end, _ in one.solved.by_oracle}
+    most = _most(judged, curve)
+    ends = {end for one in judged if one.solved for end, _ in one.solved.curves["oracle_at_n"]}
     points = ends or {*points_of_samples(most), *(n for n in budgets if n < most)}
-    return [{"n": n, **_point(judged, marks, n)} for n in sorted(points) if n]
+    return [{"n": n, **_point(judged, curve, n)} for n in sorted(points) if n]
 
 
-def _point(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], point: int) -> dict[str, Any]:
-    """Return what is known at a point of a curve: of each instance that of its last mark up to it, or nothing."""
-    missing = ((marks(one.solved) if one.solved else UNKNOWN if one.resolved is None else NEVER) for one in judged)
-    known = [next((right for at, right in reversed(curve) if at <= point), None) for curve in missing]
+def _point(judged: Sequence[InstanceFacts], curve: str, point: int) -> dict[str, Any]:
+    known = [one.at(curve, point) for one in judged]
     return {**_rate(known), "graded": 1 - known.count(None) / len(known)}
 
 
 def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
-    """Return the oracle's curve: as if the best of k samples were always chosen.
-
-    The samples of an evolution are not exchangeable, so its first round alone counts: `oracle_at_n` has the others.
-    """
+    """Return the oracle's curve: as if the best of k samples were chosen; of an evolution, of its first round."""
     drawn = [one.solved.plain if one.solved else (0, 0 if one.resolved is False else None) for one in judged]
     most = max((samples for samples, _ in drawn), default=0)
     exact = all(correct is not None for _, correct in drawn)
@@ -333,15 +321,11 @@ def _of_rounds(judged: Sequence[InstanceFacts], found: Sequence[Evolved]) -> dic
     """Return what an evolution alone has: its rounds, the oracle at their ends, and the first one's curve."""
     if not found:
         return {}
-
-    def plain(one: Solved) -> Marks:
-        return one.over_plain or UNKNOWN
-
-    points = points_of_samples(_most(judged, plain))
+    points = points_of_samples(_most(judged, "plain_at_n"))
     return {
         "evolution": evolution_values(found),
-        "oracle_at_n": _over_samples(judged, lambda one: one.by_oracle or UNKNOWN),
-        "plain_at_n": [{"n": n, **_point(judged, plain, n)} for n in points if n],
+        "oracle_at_n": _over_samples(judged, "oracle_at_n"),
+        "plain_at_n": [{"n": n, **_point(judged, "plain_at_n", n)} for n in points if n],
     }
 
 
@@ -364,9 +348,7 @@ def _instance(one: InstanceFacts) -> dict[str, Any]:
         **instance_values(one.record, one.attempt),
         "resolved": one.resolved,
         "confidence": solved.confidence if solved else None,
-        "valid": solved.valid if solved else 0,
-        "samples": solved.samples if solved else 0,
-        "distinct": solved.distinct if solved else 0,
+        **{name: getattr(solved, name, 0) for name in ("valid", "samples", "distinct")},
         "recall": share.first if share else None,
         "files": [list(paths) for paths in solved.lists] if solved else [],
         "chosen": solved.chosen if solved else None,

@@ -1,7 +1,4 @@
-"""The report of evaluations for a terminal: their documents side by side, one column for each.
-
-It reads documents alone, so that what is shown is what `--json` has. Unknown values are shown as -.
-"""
+"""The report of evaluations for a terminal: their documents side by side, one column for each; - is unknown."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,14 +6,17 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from agentless_mini.errors import counted
-from agentless_mini.report.console import Labelled, heading, percent, plain_text, row, table
-from agentless_mini.report.rounds import Scale, rounds_table
+from agentless_mini.report.console import Labelled, Table, heading, percent, plain_text, row, table
+from agentless_mini.report.rounds import SCALES, rounds_table
 
 Document = Mapping[str, Any]
 Points = Mapping[int, float | None]
 Row = tuple[str, Callable[[Document], str]]
+Kind = tuple[str, str, str, str]
+"""The end of a curve's name, its part of the results, and the keys of its number and its value there."""
 
 FAILURES_SHOWN = 10
+GROUPS = {"repo": "repository", "language": "language", "difficulty": "difficulty"}
 # Published (arXiv 2502.18449), of a trained 70B model: all of SWE-bench Verified, 500 samples, 30 tests.
 PAPER = "SWE-RL 70B (paper)"
 PAPER_SAMPLES = {20: 0.336, 40: 0.356, 80: 0.370, 160: 0.400, 320: 0.406, 500: 0.410}
@@ -34,7 +34,6 @@ STOPPED = (
     "Where sampling stopped early, larger n have the samples drawn until then, and pass@k is biased: the samples "
     "decided when to stop."
 )
-# The end of a curve's name, its part of the results, and its number and value there.
 CURVES = (("", "best_at_n", "n", "rate"), (": vote", "vote_at_n", "n", "rate"), (": oracle", "pass_at_k", "k", "value"))
 IN_ROUNDS_CURVES = (*CURVES[:2], (": oracle", "oracle_at_n", "n", "rate"))
 FIRST_ROUND_CURVES = (("", "plain_at_n", "n", "rate"), (": pass@k", "pass_at_k", "k", "value"))
@@ -49,53 +48,48 @@ def evaluation_tables(documents: Sequence[Document]) -> RenderableType:
 
 
 def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
-    rounds = [one for one in documents if _in_rounds(one)]
-    samples = [curve for one in documents for curve in _curves(one, IN_ROUNDS_CURVES if _in_rounds(one) else CURVES)]
-    tests = [curve for one in documents for curve in _curves(one, OVER_TESTS)]
+    yield _overview(documents)
+    if not all(map(_files_alone, documents)):
+        for document in documents:
+            if systems := document["results"].get("systems"):
+                yield from _titled(f"systems of {document['run']['name']}", _systems(systems))
+        for name, title in GROUPS.items():
+            if name != "language" or any(len(one["results"]["by_language"]) > 1 for one in documents):
+                yield from _titled(f"resolved by {title}", _groups(documents, name))
+        yield from _curves(documents)
+        yield from _titled("resolved by confidence", _calibration(documents))
+        yield from _titled("rejected samples", _rejected(documents))
+    for document in documents:
+        yield from _failures(document)
+        yield from _without_regressions(document)
+    yield from _titled("cost", _cost(documents))
+
+
+def _curves(documents: Sequence[Document]) -> Iterator[RenderableType]:
     # Any part of the benchmark that the paper reports compares with nothing.
     is_papers = any(
         "verified" in one["run"]["dataset"].lower() and one["results"]["instances"] == PAPER_INSTANCES
         for one in documents
     )
-    yield _overview(documents)
-    if all(_files_alone(one) for one in documents):
-        yield from _ended(documents)
-        return
-    for document in documents:
-        if document["results"].get("systems"):
-            yield from _titled(f"systems of {document['run']['name']}", _systems(document["results"]["systems"]))
-    yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
-    if any(len(one["results"]["by_language"]) > 1 for one in documents):
-        yield from _titled("resolved by language", _groups(documents, "by_language", "language"))
-    yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
-    paper: list[tuple[str, Points]] = [(PAPER, PAPER_SAMPLES)] if is_papers else []
-    yield from _titled("resolved with the first n samples", _points_table("samples", samples, paper))
+    rounds = [one for one in documents if _in_rounds(one)]
+    samples = [(one, IN_ROUNDS_CURVES if _in_rounds(one) else CURVES) for one in documents]
+    shown = _points_table("samples", samples, PAPER_SAMPLES if is_papers else None)
+    yield from _titled("resolved with the first n samples", shown)
     if rounds:
-        first = [curve for one in rounds for curve in _curves(one, FIRST_ROUND_CURVES)]
-        title = "resolved with the first n samples of round 0: plain sampling"
-        yield from _titled(title, _points_table("samples", first, []))
+        first = _points_table("samples", [(one, FIRST_ROUND_CURVES) for one in rounds])
+        yield from _titled("resolved with the first n samples of round 0: plain sampling", first)
         yield Labelled((IN_ROUNDS,), 0)
     if any("stopping" in document["results"] for document in documents):
         yield Labelled((STOPPED,), 0)
     for document in rounds:
         evolution, name = document["results"]["evolution"], document["run"]["name"]
         means = f"means; instances: {evolution['instances']}"
-        yield heading(f"rounds of {name} ({means}; score: {Scale(evolution['score']).words})")
-        yield rounds_table(evolution["rounds"])
-    paper = [(PAPER, PAPER_TESTS)] if is_papers else []
-    yield from _titled("resolved with the first test samples", _points_table("tests", tests, paper))
+        title = f"rounds of {name} ({means}; score: {SCALES[evolution['score']]})"
+        yield from _titled(title, rounds_table(evolution["rounds"]))
+    tests = _points_table("tests", [(one, OVER_TESTS) for one in documents], PAPER_TESTS if is_papers else None)
+    yield from _titled("resolved with the first test samples", tests)
     if is_papers:
         yield Labelled((ORIENTATION,), 0)
-    yield from _titled("resolved by confidence", _calibration(documents))
-    yield from _titled("rejected samples", _rejected(documents))
-    yield from _ended(documents)
-
-
-def _ended(documents: Sequence[Document]) -> Iterator[RenderableType]:
-    for document in documents:
-        yield from _failures(document)
-        yield from _without_regressions(document)
-    yield from _titled("cost", _cost(documents))
 
 
 def _files_alone(document: Document) -> bool:
@@ -113,25 +107,25 @@ def _in_rounds(document: Document) -> bool:
     return "evolution" in document["results"]
 
 
-def _curves(document: Document, kinds: Sequence[tuple[str, str, str, str]]) -> list[tuple[str, Points]]:
-    return [
+def _points_table(
+    axis: str, curves: Sequence[tuple[Document, Sequence[Kind]]], paper: Points | None = None
+) -> RenderableType:
+    """Return curves of documents as columns; what the paper has is shown where one of them has a point."""
+    columns: list[tuple[str, Points]] = [
         (f"{document['run']['name']}{name}", {point[at]: point[value] for point in document["results"][part]})
+        for document, kinds in curves
         for name, part, at, value in kinds
     ]
-
-
-def _points_table(
-    axis: str, curves: Sequence[tuple[str, Points]], paper: Sequence[tuple[str, Points]]
-) -> RenderableType:
-    """Return the curves as columns; what the paper has is shown where a curve has a point."""
-    shown = table(axis, *(name for name, _ in (*curves, *paper)))
-    for at in sorted({at for _, points in curves for at in points}):
-        row(shown, str(at), *(percent(points.get(at)) for _, points in (*curves, *paper)))
+    numbers = sorted({at for _, points in columns for at in points})
+    columns += [(PAPER, paper)] if paper else []
+    shown = table(axis, *(name for name, _ in columns))
+    for at in numbers:
+        row(shown, str(at), *(percent(points.get(at)) for _, points in columns))
     return shown
 
 
-def _rows(documents: Sequence[Document], rows: Iterable[Row], first: str = "") -> RenderableType:
-    shown = table(first, *(document["run"]["name"] for document in documents))
+def _rows(documents: Sequence[Document], rows: Iterable[Row]) -> RenderableType:
+    shown = table("", *(document["run"]["name"] for document in documents))
     for name, value in rows:
         row(shown, name, *(value(document) for document in documents))
     return shown
@@ -145,27 +139,8 @@ def _counted(group: Mapping[str, Any]) -> str:
 
 
 def _overview(documents: Sequence[Document]) -> RenderableType:
-    def result(part: str, name: str) -> Callable[[Document], str]:
-        return lambda one: percent(one["results"][part][name])
-
-    rows: list[Row] = [
-        ("model", lambda one: one["run"]["model"]),
-        ("dataset", lambda one: one["run"]["dataset"]),
-        ("instances", lambda one: str(one["results"]["instances"])),
-        ("attempted", lambda one: str(one["results"]["attempted"])),
-        ("graded", lambda one: str(one["results"]["graded"])),
-        ("graded by swebench", lambda one: one["run"]["versions"].get("swebench", "-")),
-        ("resolved", _resolved),
-        ("oracle of all samples", _oracle),
-        ("files: recall, first list", result("localization", "recall")),
-        ("files: all found, first list", result("localization", "all_found")),
-        ("files: all found, any list", result("localization", "all_found_any")),
-        ("valid samples", result("format", "rate")),
-        ("regression tests", _regressions),
-    ]
-    if any("stopping" in one["results"] for one in documents):
-        rows.append(("samples saved", _saved))
-    if all(_files_alone(one) for one in documents):
+    rows = [*OVERVIEW, *([("samples saved", _saved)] if any("stopping" in one["results"] for one in documents) else [])]
+    if all(map(_files_alone, documents)):
         rows = [one for one in rows if one[0].startswith(("model", "dataset", "instances", "attempted", "files"))]
     return _rows(documents, rows)
 
@@ -192,6 +167,23 @@ def _oracle(document: Document) -> str:
     return percent(points[-1][value] if points else None)
 
 
+OVERVIEW: tuple[Row, ...] = (
+    ("model", lambda one: one["run"]["model"]),
+    ("dataset", lambda one: one["run"]["dataset"]),
+    ("instances", lambda one: str(one["results"]["instances"])),
+    ("attempted", lambda one: str(one["results"]["attempted"])),
+    ("graded", lambda one: str(one["results"]["graded"])),
+    ("graded by swebench", lambda one: one["run"]["versions"].get("swebench", "-")),
+    ("resolved", _resolved),
+    ("oracle of all samples", _oracle),
+    ("files: recall, first list", lambda one: percent(one["results"]["localization"]["recall"])),
+    ("files: all found, first list", lambda one: percent(one["results"]["localization"]["all_found"])),
+    ("files: all found, any list", lambda one: percent(one["results"]["localization"]["all_found_any"])),
+    ("valid samples", lambda one: percent(one["results"]["format"]["rate"])),
+    ("regression tests", _regressions),
+)
+
+
 def _saved(document: Document) -> str:
     found = document["results"].get("stopping")
     if found is None:
@@ -200,12 +192,19 @@ def _saved(document: Document) -> str:
     return f"{percent(found['share'])} ({found['saved']}/{found['wanted']}; {ended}, bound {found['bound']:g})"
 
 
-def _groups(documents: Sequence[Document], part: str, name: str) -> RenderableType:
-    def value(key: str) -> Callable[[Document], str]:
-        return lambda one: next((_counted(group) for group in one["results"][part] if group[name] == key), "-")
+def _groups(documents: Sequence[Document], name: str) -> RenderableType:
+    parts = [{group[name]: _counted(group) for group in one["results"][f"by_{name}"]} for one in documents]
+    return _side_by_side(documents, name, parts, "-", empty="not said")
 
-    keys = dict.fromkeys(group[name] for document in documents for group in document["results"][part])
-    return _rows(documents, ((key or "not said", value(key)) for key in keys), name)
+
+def _side_by_side(
+    documents: Sequence[Document], title: str, columns: Sequence[Mapping[str, str]], absent: str, empty: str = ""
+) -> Table:
+    """Return a column for each document and a row for each key of any of them, in the order of first appearance."""
+    shown = table(title, *(document["run"]["name"] for document in documents))
+    for key in dict.fromkeys(key for column in columns for key in column):
+        row(shown, key or empty, *(column.get(key, absent) for column in columns))
+    return shown
 
 
 def _systems(found: Mapping[str, Any]) -> RenderableType:
@@ -220,20 +219,17 @@ def _systems(found: Mapping[str, Any]) -> RenderableType:
 
 
 def _calibration(documents: Sequence[Document]) -> RenderableType:
-    def value(at: int) -> Callable[[Document], str]:
-        return lambda one: _counted(one["results"]["calibration"][at])
-
-    bins = enumerate(documents[0]["results"]["calibration"])
-    return _rows(documents, ((f"{one['low']:.0%} to {one['high']:.0%}", value(at)) for at, one in bins), "confidence")
+    columns = [
+        {f"{one['low']:.0%} to {one['high']:.0%}": _counted(one) for one in document["results"]["calibration"]}
+        for document in documents
+    ]
+    return _side_by_side(documents, "confidence", columns, "-")
 
 
 def _rejected(documents: Sequence[Document]) -> RenderableType | None:
-    counts = [{one["reason"]: one["count"] for one in each["results"]["format"]["rejected"]} for each in documents]
-    reasons = dict.fromkeys(reason for count in counts for reason in count)
-    shown = table("reason", *(document["run"]["name"] for document in documents))
-    for reason in reasons:
-        row(shown, reason, *(str(count.get(reason, 0)) for count in counts))
-    return shown if reasons else None
+    parts = [document["results"]["format"]["rejected"] for document in documents]
+    columns = [{one["reason"]: str(one["count"]) for one in part} for part in parts]
+    return _side_by_side(documents, "reason", columns, "0") if any(columns) else None
 
 
 def _failures(document: Document) -> Iterator[RenderableType]:
@@ -242,14 +238,12 @@ def _failures(document: Document) -> Iterator[RenderableType]:
     if not failed:
         return
     counts = (f"{one['count']} {one['state']} ({one['stage']})" for one in document["results"]["failures"])
-    title = f"failures of {document['run']['name']}: {', '.join(counts)}"
+    yield heading(f"failures of {document['run']['name']}: {', '.join(counts)}")
     rows = [(one["id"], one["state"], one["stage"], one["failure"]) for one in failed]
-    yield from _first_rows(title, ("instance", "state", "stage", "why"), rows)
+    yield from _first_rows(table("instance", "state", "stage", "why"), rows)
 
 
-def _first_rows(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[RenderableType]:
-    yield heading(title)
-    shown = table(*headings)
+def _first_rows(shown: Table, rows: Sequence[tuple[str, ...]]) -> Iterator[RenderableType]:
     for cells in rows[:FAILURES_SHOWN]:
         row(shown, *cells)
     yield shown
@@ -261,9 +255,8 @@ def _without_regressions(document: Document) -> Iterator[RenderableType]:
     """Yield the instances whose patches met no test of the repository, though some were wanted, and why."""
     told = [(one["id"], one["regressions"]) for one in document["results"]["per_instance"] if one.get("regressions")]
     if rows := [(name, str(found["found"]), found["why"]) for name, found in told if not found["run"]]:
-        yield from _first_rows(
-            f"without regression tests in {document['run']['name']}", ("instance", "found", "why"), rows
-        )
+        yield heading(f"without regression tests in {document['run']['name']}")
+        yield from _first_rows(table("instance", "found", "why"), rows)
 
 
 def _duration(seconds: float) -> str:

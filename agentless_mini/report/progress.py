@@ -1,8 +1,4 @@
-"""Live progress on stderr, of one run and of an evaluation: what is done, at what pace, and what came of it so far.
-
-On a terminal moving lines; elsewhere (a dumb terminal too) a plain line now and then, fit for a log. Nothing here
-writes to stdout, and nothing of a model's text is shown.
-"""
+"""Live progress on stderr, of one run and of an evaluation: moving lines on a terminal, else plain ones."""
 
 import time
 from collections import Counter
@@ -29,8 +25,7 @@ from agentless_mini.ports import Watch
 from agentless_mini.record import AttemptRecord, AttemptState
 from agentless_mini.report.console import Line, ProgressLines, clock_time
 
-# Without a terminal a line is written for each tenth of a stage.
-PLAIN_STEPS = 10
+PLAIN_STEPS = 10  # without a terminal a line is written for each tenth of a stage
 TITLES: dict[Stage | Phase, str] = {
     Stage.LOCALIZE: "Finding the files",
     Stage.REPAIR: "Sampling repairs",
@@ -62,10 +57,7 @@ class _Work:
 
 
 class LiveProgress(ProgressLines):
-    """A `Watch` that shows the events of a run, as a context manager: leaving it clears the moving lines.
-
-    `tokens` may be called with the number of new tokens, from any thread, to keep the rates moving between samples.
-    """
+    """A `Watch` that shows the events of a run, as a context manager: leaving it clears the moving lines."""
 
     def __init__(
         self, console: Console, clock: Callable[[], float] = time.monotonic, notes: set[str] | None = None
@@ -162,10 +154,9 @@ class LiveProgress(ProgressLines):
 
 
 class EvaluationProgress(ProgressLines):
-    """Shows how far an evaluation is, as a context manager: leaving it clears the moving lines.
+    """Shows how far an evaluation is. It is a `Watch` for what belongs to no instance; `of` returns that of one.
 
-    It is a `Watch` for what belongs to no instance; `of` returns that of one. Without a terminal it writes a line for
-    each instance that ended. `tokens` may be called from any thread.
+    Without a terminal it writes a line for each instance that ended. `tokens` may be called from any thread.
     """
 
     def __init__(self, console: Console, instances: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -217,10 +208,8 @@ class EvaluationProgress(ProgressLines):
             case BoxDone(_, outcomes):
                 self._boxes += 1
                 self._tests += len(outcomes)
-            case StageStarted(stage):
+            case StageStarted(stage) | PhaseStarted(stage):
                 self._now[instance] = stage.value
-            case PhaseStarted(phase):
-                self._now[instance] = phase.value
             case PhaseSaid(phase, text):
                 self._now[instance] = f"{phase.value}: {text}"
             case Note(text):

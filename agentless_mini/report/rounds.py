@@ -1,6 +1,5 @@
 """Rounds of an evolution, and what early stopping saved: of one run, over those of an evaluation, and as a table."""
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,39 +10,29 @@ from agentless_mini.report.console import Table, row, table
 from agentless_mini.report.summary import Stopping
 
 COUNTS = ("round", "samples", "valid", "distinct", "new")
-# From here on scores are written with an exponent.
-LARGE = 10_000.0
+LARGE = 10_000.0  # from here on scores are written with an exponent
 
 
-class Scale(enum.StrEnum):
-    """What the scores of patches are."""
-
-    REWARD_MODEL = "reward-model"  # what the reward model gave that selected them
-    TESTS = "tests"  # shares of tests passed (`measures.shares_passed`)
-    NONE = "none"  # there was neither
-
-    @property
-    def words(self) -> str:
-        """Return what it is for people."""
-        return {
-            Scale.REWARD_MODEL: "what the reward model gave; it is not asked after the last round",
-            Scale.TESTS: "share of tests passed, the mean over reproducing and regression tests",
-            Scale.NONE: "none, since no test and no reward model scored a patch",
-        }[self]
+SCALES = {
+    "reward-model": "what the reward model gave; it is not asked after the last round",
+    "tests": "share of tests passed, the mean over reproducing and regression tests",
+    "none": "none, since no test and no reward model scored a patch",
+}
+"""What the scores of patches are: the names that documents have, and words for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evolved:
-    """The rounds of a run that came to its decision, and the score of each patch by normal form."""
+    """The rounds of a run that came to its decision, and the score of each patch by normal form, on one of `SCALES`."""
 
-    scale: Scale
+    scale: str
     rounds: tuple[Round, ...]
     scores: Mapping[str, float]
 
     def values(self) -> dict[str, Any]:
         """Return it as JSON values."""
         rounds = [asdict(one) for one in self.rounds]
-        return {"score": self.scale.value, "rounds": [{"round": one.pop("number"), **one} for one in rounds]}
+        return {"score": self.scale, "rounds": [{"round": one.pop("number"), **one} for one in rounds]}
 
 
 def evolved(trace: RunTrace) -> Evolved | None:
@@ -52,7 +41,7 @@ def evolved(trace: RunTrace) -> Evolved | None:
     if decided is None:
         return None
     passed = shares_passed(decided.execution) if decided.execution and not trace.scores else {}
-    scale = Scale.REWARD_MODEL if trace.scores else Scale.TESTS if passed else Scale.NONE
+    scale = "reward-model" if trace.scores else "tests" if passed else "none"
     scores = dict(trace.scores) or passed
     return Evolved(scale, rounds(decided.candidates, scores), scores)
 
@@ -66,11 +55,10 @@ def evolution_values(found: Sequence[Evolved]) -> dict[str, Any]:
     for one in found:
         for drawn in one.rounds:
             by_number.setdefault(drawn.number, []).append(drawn)
-    # Instances share their selector, so those that have a scale have the same.
-    scale = next((one.scale for one in found if one.scale is not Scale.NONE), Scale.NONE)
     return {
         "instances": len(found),
-        "score": scale.value,
+        # Instances share their selector, so those that have a scale have the same.
+        "score": next((one.scale for one in found if one.scale != "none"), "none"),
         "rounds": [
             {
                 "round": number,
@@ -86,16 +74,9 @@ def evolution_values(found: Sequence[Evolved]) -> dict[str, Any]:
 
 def stopping_values(found: Sequence[Stopping]) -> dict[str, Any]:
     """Return the object `stopping` of the results: samples over all instances, of which `stopped` ended early."""
-    wanted, saved = sum(one.wanted for one in found), sum(one.saved for one in found)
-    return {
-        "bound": found[0].bound,
-        "instances": len(found),
-        "stopped": sum(one.saved > 0 for one in found),
-        "wanted": wanted,
-        "drawn": sum(one.drawn for one in found),
-        "saved": saved,
-        "share": saved / wanted,
-    }
+    counts = {name: sum(getattr(one, name) for one in found) for name in ("wanted", "drawn", "saved")}
+    stopped, share = sum(one.saved > 0 for one in found), counts["saved"] / counts["wanted"]
+    return {"bound": found[0].bound, "instances": len(found), "stopped": stopped, **counts, "share": share}
 
 
 def rounds_table(found: Sequence[Mapping[str, Any]]) -> Table:

@@ -1,7 +1,4 @@
-"""What `amini show` shows people of recorded runs, as rich renderables; `document` is for programs.
-
-Issue texts, model answers and paths are not trusted: none reaches a terminal as markup or as a control sequence.
-"""
+"""What `amini show` shows people of recorded runs, as rich renderables; `document` is for programs."""
 
 import json
 import shlex
@@ -19,9 +16,7 @@ from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace,
 from agentless_mini.report.console import LABEL, Labelled, Table, heading, plain_text, row, table
 from agentless_mini.report.summary import faults_table, groups, patches_table, summary, tests_table, trust_of
 
-DIGEST_LETTERS, NORMAL_LETTERS = 8, 10
-TITLE_LETTERS = 80
-COMMAND_LETTERS = 400
+DIGEST_LETTERS, NORMAL_LETTERS, TITLE_LETTERS, COMMAND_LETTERS = 8, 10, 80, 400
 # What one screen has of the patches, of what fails with the chosen one, and of its diff.
 ROWS, FAULTS, DIFF_LINES = 8, 5, 12
 
@@ -33,18 +28,10 @@ def runs_table(summaries: Iterable[RunSummary]) -> Table:
     shown = table("run", "started (UTC)", "status", *several, "commit", "model", "samples", "votes", "issue")
     for one in found:
         run, start = one.run, one.run.start
-        row(
-            shown,
-            str(run.id),
-            _moment(run.started)[:16],
-            run.status,
-            *([start.repository] if several else []),
-            start.commit[:DIGEST_LETTERS],
-            start.model,
-            str(one.samples),
-            f"{one.votes}/{one.valid}" if one.valid else "-",
-            _first_line(start.issue.text)[:TITLE_LETTERS],
-        )
+        repository = [start.repository] if several else []
+        votes, issue = f"{one.votes}/{one.valid}" if one.valid else "-", _first_line(start.issue.text)
+        cells = [str(run.id), _moment(run.started)[:16], run.status, *repository, start.commit[:DIGEST_LETTERS]]
+        row(shown, *cells, start.model, str(one.samples), votes, issue[:TITLE_LETTERS])
     return shown
 
 
@@ -164,17 +151,13 @@ def _samples_table(trace: RunTrace) -> Table:
     several = ["round"] if any(sample.round for sample in trace.samples) else []
     shown = table("stage", *several, "sample", "prompt", "in", "out", "from", "outcome", right=("in", "out"))
     for sample in trace.samples:
-        tokens = sample.usage.prompt_tokens, sample.usage.completion_tokens
-        row(
-            shown,
-            sample.stage,
-            *([str(sample.round) if sample.stage.repairs else ""] if several else []),
-            str(sample.index if sample.order is None else sample.order),
-            sample.prompt[:DIGEST_LETTERS],
-            *("unknown" if number is None else str(number) for number in tokens),
-            sample.source if sample.stage is Stage.CHOOSE else "record" if sample.replayed else "model",
-            outcome(sample, votes),
-        )
+        number = str(sample.index if sample.order is None else sample.order)
+        drawn = [str(sample.round) if sample.stage.repairs else ""] if several else []
+        usage = sample.usage.prompt_tokens, sample.usage.completion_tokens
+        tokens = ("unknown" if count is None else str(count) for count in usage)
+        source = sample.source if sample.stage is Stage.CHOOSE else "record" if sample.replayed else "model"
+        prompt = sample.prompt[:DIGEST_LETTERS]
+        row(shown, sample.stage, *drawn, number, prompt, *tokens, source, outcome(sample, votes))
     return shown
 
 

@@ -1,8 +1,4 @@
-"""A run as people read it: the summary on stderr, and its patches with their tests as tables, the best first.
-
-The summary has files, rounds, tests, patches, confidence, tokens and time. Notes were shown when they arose, and are
-not repeated.
-"""
+"""A run as people read it: the summary on stderr, and its patches with their tests as tables, the best first."""
 
 import json
 from collections import Counter
@@ -37,10 +33,7 @@ FAULT_LETTERS, FEW_LETTERS = 160, 60
 
 
 def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS, *, hint: bool = True) -> RenderableType:
-    """Return the summary of a run, `seconds` after it began (None where it goes on), with at most so many patches.
-
-    With `hint` it says how `amini show` has the rest.
-    """
+    """Return the summary of a run, `seconds` after it began (None: it goes on); `hint` names `amini show`."""
     return Group(
         _lines([*_files(trace), *_samples(trace)]),
         *_rounds(trace),
@@ -80,10 +73,10 @@ def _samples(trace: RunTrace) -> Iterator[str]:
 def _rounds(trace: RunTrace) -> Iterator[RenderableType]:
     if not any(sample.round for sample in trace.samples):
         return
-    from agentless_mini.report.rounds import evolved, rounds_table
+    from agentless_mini.report.rounds import SCALES, evolved, rounds_table
 
     if (found := evolved(trace)) is not None:
-        yield _lines([f"rounds     {len(found.rounds)}; score: {found.scale.words}"])
+        yield _lines([f"rounds     {len(found.rounds)}; score: {SCALES[found.scale]}"])
         yield rounds_table(found.values()["rounds"])
 
 
@@ -112,8 +105,7 @@ def _verdicts(trace: RunTrace, most: int | None, *, hint: bool) -> Iterator[Rend
     if left:
         yield _lines([f"           ... {left} more{f' (amini show {trace.run.id} --all)' if hint else ''}"])
     ran = [result for verdict in execution.verdicts for result in verdict.results]
-    lost = [result for result in ran if result.outcome is Outcome.TIMEOUT]
-    if lost:
+    if lost := [result for result in ran if result.outcome is Outcome.TIMEOUT]:
         busy = sum(result.fault is not None and result.fault.message.startswith(TOO_BUSY) for result in lost)
         why = f", {busy} as the machine was too busy: run again for these" if busy else ""
         yield _lines([f"lost       {len(lost)} of {counted(len(ran), 'test run')} on patches ran out of time{why}"])
@@ -122,13 +114,13 @@ def _verdicts(trace: RunTrace, most: int | None, *, hint: bool) -> Iterator[Rend
 def _choice(trace: RunTrace) -> Iterator[str]:
     if trace.prediction is None:
         return
-    choice = trace.prediction.choice
-    if choice is None:
-        none = "no candidate can be used" if sources(trace) else "no sample became a valid patch"
+    made = sources(trace)
+    if (choice := trace.prediction.choice) is None:
+        none = "no candidate can be used" if made else "no sample became a valid patch"
         yield f"patch      none: {none} (amini show {trace.run.id} --all has the reasons)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
-    if made := sources(trace):
+    if made:
         yield f"from       {made[choice.patch.normal]}"
     sure = confidence(trace.candidates(), trace.execution, choice)
     yield f"confidence {sure:.0%}: {_trust(choice, len(valid_patches(trace.candidates())))}{_proof(choice)}"
@@ -166,21 +158,17 @@ def _sum(counts: list[int | None]) -> str:
 def _spent(trace: RunTrace, seconds: float | None) -> str:
     drawn = [sample for sample in trace.samples if sample.stage is not Stage.CHOOSE]
     paid = [sample.usage for sample in drawn if not sample.replayed]
-    prompt, cached, answers = (
-        _sum([getattr(usage, name) for usage in paid])
-        for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
-    )
-    replayed = len(drawn) - len(paid)
-    again = f" ({sum(box.replayed for box in trace.boxes)} from the record)"
+    names = "prompt_tokens", "cached_tokens", "completion_tokens"
+    prompt, cached, answers = (_sum([getattr(usage, name) for usage in paid]) for name in names)
+    tokens = f"{prompt} prompt tokens ({cached} cached), {answers} generated" if paid else "no tokens"
+    if {prompt, cached, answers} == {"unknown"}:
+        tokens = "tokens are unknown: the server does not report them"
+    replayed, boxes = len(drawn) - len(paid), counted(len(trace.boxes), "box")
     parts = [
-        "no tokens"
-        if not paid
-        else "tokens are unknown: the server does not report them"
-        if {prompt, cached, answers} == {"unknown"}
-        else f"{prompt} prompt tokens ({cached} cached), {answers} generated",
+        tokens,
         "" if seconds is None else f"{seconds:.1f} s",
         f"{replayed} of {counted(len(drawn), 'sample')} from the record" if replayed else "",
-        counted(len(trace.boxes), "box") + again if trace.boxes else "",
+        f"{boxes} ({sum(box.replayed for box in trace.boxes)} from the record)" if trace.boxes else "",
     ]
     return f"spent      {', '.join(filter(None, parts))}; run {trace.run.id}"
 
@@ -256,8 +244,7 @@ def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]
     made = sources(trace)
     result = table("", "votes", *(["from"] if made else []), "files", *names, right=names)
     for number, standing in enumerate(found[:most], 1):
-        chosen = choice is not None and choice.patch.normal == standing.normal
-        files = printable(", ".join(patches[standing.first].paths))
+        mark = " *" if choice is not None and choice.patch.normal == standing.normal else ""
         cells = {
             "given": f"{len(standing.given)}/{count.given}",
             "generated": f"{len(standing.generated)}/{count.generated}",
@@ -267,9 +254,9 @@ def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]
             cells |= {"generated": "not run", "broken": "not run"}
         if standing.refused or standing.normal not in tested:
             cells = dict.fromkeys(cells, "refused" if standing.refused else "-")
-        shown = (cells[name] for name in names)
         tally = [f"{standing.votes}/{valid}", *([made[standing.normal]] if made else [])]
-        row(result, f"{number}{' *' if chosen else ''}", *tally, files, *shown)
+        files = printable(", ".join(patches[standing.first].paths))
+        row(result, f"{number}{mark}", *tally, files, *(cells[name] for name in names))
     return result, len(found) - len(found[:most])
 
 

@@ -10,8 +10,6 @@ import pytest
 from agentless_mini.domain import (
     Candidate,
     FileKind,
-    Job,
-    JobResult,
     Localization,
     Method,
     ModelCard,
@@ -21,11 +19,9 @@ from agentless_mini.domain import (
     SourceFile,
 )
 from agentless_mini.errors import (
-    AminiError,
     GradingFailed,
     NodeLost,
     RepositoryError,
-    ServerFailed,
     ServerUnreachable,
     UsageError,
 )
@@ -34,11 +30,11 @@ from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.record import AttemptRecord, AttemptState, RunId, Store
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import Grading, RepairSettings, Until
-from tests.chain import boxes
 from tests.chain.voting import vote
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 from tests.evaluation.attempts import assignments, brought, context, dataset, open_store, sampler
 from tests.evaluation.bugs import HIDDEN, resolves, tree
+from tests.evaluation.faked import answer
 from tests.fakes.model import Script, ScriptedSampler
 from tests.fakes.sandbox import ScriptedSandbox
 from tests.fakes.testbeds import ScriptedTestbeds
@@ -58,13 +54,7 @@ def scripted() -> ScriptedTestbeds:
 
 
 def with_tests() -> tuple[ScriptedTestbeds, ScriptedSandbox]:
-    """Return testbeds whose tests pass where the patch mends the cart: the tree as it is fails what a model wrote."""
-
-    def answer(job: Job) -> JobResult | AminiError:
-        mended = any(b"for price in prices:" in (file.data or b"") for file in job.files if file.path == "shop/cart.py")
-        said = boxes.PASSES if mended else boxes.fails(path="shop/cart.py")
-        return boxes.recording(lambda name, code: said)(job)
-
+    """Return testbeds whose tests pass where the patch mends the cart."""
     sandbox = ScriptedSandbox(answer)
     return ScriptedTestbeds(tree, resolves, sandbox), sandbox
 
@@ -76,12 +66,6 @@ def test_an_instance_is_predicted_and_its_choice_graded(store: Store) -> None:
     (grade,) = store.evals.grades()
     assert (grade.instance, grade.resolved, grade.version) == (TASK.instance.id, True, "scripted")
     assert store.evals.submitted() == {TASK.instance.id: testbed.graded[0][1]}
-
-
-def test_tests_choose_against_the_vote(store: Store) -> None:
-    testbed, _ = with_tests()
-    brought(TASK, context(store, sampler(WRONG, WRONG, FIX, NONSENSE)), testbed)
-    assert [grade.resolved for grade in store.evals.grades()] == [True]
 
 
 def test_a_second_attempt_opens_no_bed_and_asks_nothing(store: Store) -> None:
@@ -139,14 +123,6 @@ def test_an_issue_that_no_context_fits_is_a_wrong_answer(store: Store) -> None:
     assert store.evals.submitted() == {TASK.instance.id: b""}
 
 
-def test_a_tree_without_text_is_a_wrong_answer(store: Store) -> None:
-    def empty(instance: Instance) -> Snapshot:
-        return replace(tree(instance), files=())
-
-    record, _ = brought(TASK, context(store, sampler(FIX)), ScriptedTestbeds(empty, resolves))
-    assert record.state is AttemptState.FAILED
-
-
 def test_a_prediction_outlives_a_node_that_is_lost_while_it_is_graded(store: Store) -> None:
     brought(TASK, context(store, sampler(FIX), Grading.NONE), scripted())
     lost = AttemptRecord(TASK.instance.id, None, AttemptState.INFRASTRUCTURE, "node", "The node is gone.")
@@ -155,14 +131,6 @@ def test_a_prediction_outlives_a_node_that_is_lost_while_it_is_graded(store: Sto
     assert len(store.evals.submitted()) == 1
     brought(TASK, context(store, sampler(NONSENSE)), scripted())
     assert [grade.resolved for grade in store.evals.grades()] == [True]
-
-
-def test_an_instance_that_is_brought_from_the_record_took_what_it_took_at_first(store: Store) -> None:
-    brought(TASK, context(store, sampler(FIX)), scripted())
-    (first,) = store.evals.attempts()
-    store.evals.put_attempt(replace(first, seconds=90.0))
-    again, _ = brought(TASK, context(store, sampler(FIX)), scripted())
-    assert 90.0 <= again.seconds < 91.0
 
 
 @pytest.mark.parametrize(
@@ -174,14 +142,6 @@ def test_what_stops_an_evaluation_is_raised(store: Store, error: Exception) -> N
 
     with pytest.raises(type(error)):
         brought(TASK, context(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
-
-
-def test_a_server_that_fails_at_one_instance_is_a_failure_of_the_infrastructure(store: Store) -> None:
-    def broken(instance: Instance, diff: bytes) -> bool:
-        raise ServerFailed("It answers 500.")
-
-    record, _ = brought(TASK, context(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
-    assert record.state is AttemptState.INFRASTRUCTURE
 
 
 @pytest.mark.parametrize(("until", "candidates"), [(Until.LOCALIZE, 0), (Until.REPAIR, 2)])

@@ -106,9 +106,3 @@ def test_without_tests_the_vote_chooses(tmp_path: Path, systems: Path) -> None:
     assert found["chosen"] == pytest.approx(1 / 3)  # of acme__shop-1 two systems are wrong alike
     assert found["gap"]["share"] == pytest.approx(1 / 4)
     assert found["gap"]["low"] < found["gap"]["share"] < found["gap"]["high"]
-
-
-def test_systems_that_do_not_differ_leave_no_gap(tmp_path: Path) -> None:
-    system(tmp_path / "systems", "a", RIGHT, WRONG, RIGHT)
-    found = chosen(of(tmp_path / "e", tmp_path / "systems"), tmp_path)["results"]["systems"]
-    assert (found["mean"], found["gap"]) == (found["oracle"], None)

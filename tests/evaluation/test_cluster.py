@@ -278,17 +278,6 @@ async def _name(testbeds: ClusterTestbeds) -> str:
         return str(testbed._link.name)  # type: ignore[attr-defined]
 
 
-def test_a_node_that_cannot_be_used_is_left_out_and_said(tmp_path: Path) -> None:
-    said: list[str] = []
-
-    async def use() -> str:
-        async with over(LocalCluster("a", "b", broken=frozenset({"a"})), MakesTestbeds(tmp_path), 1, said) as testbeds:
-            return await _name(testbeds)
-
-    assert run(use()) == "b"
-    assert "The node a is left out. No Docker daemon answers." in said
-
-
 def test_a_node_on_which_something_unforeseen_fails_is_left_out_too(tmp_path: Path) -> None:
     said: list[str] = []
     cluster = LocalCluster("a", "b", broken=frozenset({"a"}), trouble=TypeError("cannot pickle\x1b"))

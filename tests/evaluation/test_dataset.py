@@ -157,11 +157,6 @@ def test_an_id_that_could_not_name_a_folder_is_one_sentence(name: str) -> None:
     assert len(str(refused.value)) < 300
 
 
-def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--dataset"):
-        read_dataset(tmp_path / "none.jsonl")
-
-
 @given(st.integers(1, 20), st.integers(1, 7), st.integers(0, 5))
 def test_shards_are_parts_of_the_whole(count: int, of: int, limit: int) -> None:
     dataset = dataset_of("d", rows(count))
@@ -169,13 +164,6 @@ def test_shards_are_parts_of_the_whole(count: int, of: int, limit: int) -> None:
     assert sorted(one.id for shard in shards for one in shard) == sorted(dataset.solutions)
     first = selected(dataset, limit=limit)
     assert first == dataset.instances[: limit or None]
-
-
-def test_instances_are_chosen_by_name() -> None:
-    dataset = dataset_of("d", rows())
-    assert [one.id for one in selected(dataset, ("acme__shop-2",))] == ["acme__shop-2"]
-    with pytest.raises(UsageError, match="no instance nowhere-1"):
-        selected(dataset, ("nowhere-1",))
 
 
 # Rows made after the published columns of the datasets, not taken from them.

@@ -14,7 +14,7 @@ from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.attempt import grade_key, row_digest
-from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram
+from agentless_mini.evaluation.grading import Grader, HarnessProgram
 from agentless_mini.ports import Watch
 from agentless_mini.record import GradeRecord, Store, generation_of
 from agentless_mini.settings import Config
@@ -35,7 +35,7 @@ def grading(missing: frozenset[str] = frozenset()) -> OpenTestbeds:
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
         (evaluation.folder / OFFICIAL).mkdir(exist_ok=True)
         program = HarnessProgram(COMMAND, lambda: "5", lambda: None)
-        grader = Grader(evaluation.folder / OFFICIAL, GradingSettings(model), program)
+        grader = Grader(evaluation.folder / OFFICIAL, model, program=program)
         return Opened(ScriptedTestbeds(tree, resolves, missing=missing), await grader.prepared())
 
     return opened
@@ -66,14 +66,6 @@ def test_only_what_the_harness_reported_of_an_instance_is_put_among_its_reports(
                 store.evals.put_grade(GradeRecord(key, name, name, "d", name == reported, True, report, "5", 1.0))
         assert run(graded(of, Grading.CHOSEN), grading()) == 0
     assert json.loads((of.folder / OFFICIAL / "summary.json").read_text()) == {reported: {reported: {"resolved": True}}}
-
-
-def test_where_nothing_is_predicted_nothing_is_summed_up(tmp_path: Path) -> None:
-    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
-        of = evaluation(tmp_path / "e", server.url, 2, 5)
-        assert run(of, grading(ALL_GONE)) == 4
-    assert not (of.folder / OFFICIAL / "summary.json").exists()
-    assert read_predictions(of.folder / "all_preds.jsonl") == {}
 
 
 def test_the_exit_code_counts_the_instances_that_were_asked_for(tmp_path: Path) -> None:

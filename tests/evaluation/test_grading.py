@@ -16,13 +16,13 @@ import pytest
 
 from agentless_mini.errors import AminiError, EnvironmentFailed, GradingFailed
 from agentless_mini.evaluation.dataset import Solution
-from agentless_mini.evaluation.grading import HARNESS, Grader, GradingSettings, HarnessProgram, dataset_rows, run_of
+from agentless_mini.evaluation.grading import HARNESS, Grader, HarnessProgram, dataset_rows, run_of
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.model.process_table import processes
 from agentless_mini.sandbox.daemon import connect
 from tests.evaluation.grading_image import GOLD, NOWHERE, SLOW, WRONG, require_swebench, row, tiny_image
 
-MODEL = GradingSettings("org/model")
+MODEL = "org/model"
 ROW = row("none")
 Scene = Callable[[Grader], Coroutine[Any, Any, Any]]
 
@@ -31,7 +31,7 @@ def scripted(folder: Path, scene: Scene, workers: int = 1) -> Any:  # noqa: ANN4
     command = (sys.executable, "-m", "tests.evaluation.grading_program")
     rooted = ("env", f"PYTHONPATH={Path(__file__).parents[2]}", *command)
     program = HarnessProgram(rooted, lambda: "5", lambda: None)
-    return run(Grader(folder, replace(MODEL, workers=workers), program), scene)
+    return run(Grader(folder, MODEL, workers, program=program), scene)
 
 
 def run(grader: Grader, scene: Scene) -> Any:  # noqa: ANN401 - what the scene returns
@@ -61,26 +61,12 @@ def test_a_harness_whose_parent_is_gone_before_it_looked_ends_without_an_answer(
 # --- who may grade when ----------------------------------------------------------------------------------------------
 
 
-def test_each_patch_is_graded_by_a_process_of_its_own(tmp_path: Path) -> None:
-    async def scene(grader: Grader) -> list[Grade]:
-        return [await grader.grade(ROW, diff) for diff in (b"resolve", b"other")]
-
-    first, second = scripted(tmp_path, scene)
-    assert (first.resolved, second.resolved) == (True, False)
-    assert first.version == "5"
-    assert len({process for _, process, _ in notes(tmp_path)}) == 2
-
-
 def test_the_harness_is_told_the_row_the_patch_and_a_name_of_its_own_for_the_logs(tmp_path: Path) -> None:
     told = json.loads(scripted(tmp_path, lambda grader: grader.grade(ROW, "resolve é\r\n".encode())).report)
     assert told["row"] == ROW
     assert told["diff"] == "resolve é\r\n"
     assert told["model"] == "org__model"
     assert told["run"] == run_of(ROW, "resolve é\r\n".encode())
-
-
-def test_every_patch_and_row_has_a_run_of_its_own() -> None:
-    assert len({run_of(ROW, GOLD), run_of(ROW, WRONG), run_of(row("other"), GOLD)}) == 3
 
 
 def test_no_more_processes_than_workers_grade_at_once(tmp_path: Path) -> None:
@@ -117,15 +103,6 @@ def test_a_patch_under_which_the_process_dies_again_is_a_failure_that_names_the_
     assert scripted(tmp_path, scene).resolved
 
 
-def test_a_failure_is_told_and_the_next_patch_graded(tmp_path: Path) -> None:
-    async def scene(grader: Grader) -> Grade:
-        with pytest.raises(GradingFailed, match="disk full"):
-            await grader.grade(ROW, b"fail disk full")
-        return await grader.grade(ROW, b"resolve")
-
-    assert scripted(tmp_path, scene).resolved
-
-
 def test_what_is_cancelled_ends_at_once(tmp_path: Path) -> None:
     async def scene(grader: Grader) -> float:
         grading = asyncio.create_task(grader.grade(ROW, b"wait 60"))
@@ -154,11 +131,6 @@ def test_a_patch_that_is_not_utf8_is_graded_as_it_is_submitted(tmp_path: Path) -
     assert json.loads(grade.report)["diff"] == "+caf\ufffd\n"
 
 
-def test_without_a_prediction_there_is_no_summary(tmp_path: Path) -> None:
-    assert scripted(tmp_path, lambda grader: grader.summarise({"none": Solution(ROW, ())}, {})) is None
-    assert not (tmp_path / "notes").exists()
-
-
 # --- the official harness --------------------------------------------------------------------------------------------
 
 
@@ -180,7 +152,7 @@ def containers() -> list[str]:
 
 
 def official(folder: Path, scene: Scene, timeout: int = 60) -> Any:  # noqa: ANN401 - what the scene returns
-    return run(Grader(folder, replace(MODEL, timeout=timeout)), scene)
+    return run(Grader(folder, MODEL, timeout=timeout), scene)
 
 
 @pytest.mark.slow
@@ -284,9 +256,9 @@ def test_a_harness_that_is_killed_is_cleared_up_after_and_its_patch_graded_once_
 
 PARENT = """
 import asyncio, pathlib, sys
-from agentless_mini.evaluation.grading import Grader, GradingSettings
+from agentless_mini.evaluation.grading import Grader
 async def main():
-    grader = await Grader(pathlib.Path(sys.argv[1]), GradingSettings("m")).prepared()
+    grader = await Grader(pathlib.Path(sys.argv[1]), "m").prepared()
     await grader.grade(sys.argv[2], sys.argv[3].encode())
 asyncio.run(main())
 """

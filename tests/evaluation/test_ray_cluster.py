@@ -21,7 +21,7 @@ from tests.chain.workbench import FIX, NONSENSE, WRONG
 from tests.evaluation.attempts import assignments, context, dataset, open_store, sampler
 from tests.evaluation.cluster_nodes import RayNode, ray_nodes
 from tests.evaluation.cluster_testbeds import MakesTestbeds, Unloadable, noted
-from tests.evaluation.test_cluster import ignore, instance, until
+from tests.evaluation.test_cluster import ignore, until
 
 pytest.importorskip("ray", reason="Ray is not installed (the extra 'cluster')")
 pytestmark = pytest.mark.thorough
@@ -126,25 +126,6 @@ def test_a_node_that_is_killed_half_way_changes_no_result_and_nothing_recorded_i
     assert sum(1 for one in said if "is lost" in one) == 1
     assert capsys.readouterr().out == ""  # Ray says a lot about lost nodes
     assert len(noted(tmp_path, "opened")) > 12  # what the node had open was opened again elsewhere
-
-
-def test_a_node_that_joins_is_used(nodes: tuple[str, list[RayNode]], tmp_path: Path) -> None:
-    said: list[str] = []
-
-    async def join() -> None:
-        async with clustered(nodes[0], MakesTestbeds(tmp_path), said) as testbeds:
-            before = len(said)
-            nodes[1].append(await asyncio.to_thread(RayNode, f"--address={nodes[0]}"))
-            await until(lambda: len(said) > before)
-            held = [testbeds.open(instance(number), ignore) for number in range(MOST * len(said))]
-            for one in held:
-                await one.__aenter__()
-            for one in held:
-                await one.__aexit__(None, None, None)
-
-    asyncio.run(join())
-    nodes[1][-1].kill()
-    assert len({process for process, _ in noted(tmp_path, "opened")}) == len(said)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.evaluation.grading import Grader, GradingSettings, dataset_rows
+from agentless_mini.evaluation.grading import Grader, dataset_rows
 from agentless_mini.sandbox.daemon import connect, find_image
 from tests.evaluation.grading_image import NOWHERE, require_swebench
 
@@ -37,7 +37,7 @@ def test_only_the_true_fix_resolves_an_instance(tmp_path: Path) -> None:
     async def scene() -> None:
         rows = await instances(tmp_path)
         assert rows
-        grader = await Grader(tmp_path, GradingSettings("gold")).prepared()
+        grader = await Grader(tmp_path, "gold").prepared()
         for name, row in sorted(rows.items()):
             diffs = (json.loads(row)["patch"].encode(), b"", NEW_FILE, NOWHERE)
             grades = [await grader.grade(row, diff) for diff in diffs]

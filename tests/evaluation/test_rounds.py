@@ -9,18 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentless_mini.chain.evolve import UNSELECTED
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import evaluate
 from agentless_mini.errors import UsageError
 from agentless_mini.record import AttemptRecord, RunId, Store
 from agentless_mini.settings import Config
-from agentless_mini.settings.model import ScorerSettings
 from agentless_mini.settings.run import EvolveSettings, RepairSettings, SandboxKind, Selecting
 from tests.chain.workbench import FIX, NONSENSE, WRONG
 from tests.evaluation.attempts import FILES, TEST
 from tests.evaluation.faked import evaluation, open_scripted
-from tests.fakes.model import Answer, Rule, ScoreRule, Script
+from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
 
@@ -75,15 +73,6 @@ def test_each_instance_is_evolved_and_a_second_evaluation_pays_nothing(tmp_path:
     assert settings_of(tmp_path / "e")["evolve"]["rounds"] == 2
 
 
-def test_the_first_line_says_who_answers_what_is_asked_for_and_where_it_is_recorded(tmp_path: Path) -> None:
-    with served() as server:
-        _, told = heard(tmp_path / "e", server.url, {"evolve": EXECUTION})
-    said = f"evaluation e: scripted ({server.url}; window of 8192 tokens); {COUNT} instances, 2 rounds of 3 repairs, "
-    (line,) = [line for line in told.splitlines() if line.startswith("evaluation")]
-    assert line.startswith(said)
-    assert line.endswith(f"; tests run in containers of their images; recorded in {tmp_path / 'e'}")
-
-
 def test_without_rounds_and_bound_the_settings_are_those_of_older_evaluations(tmp_path: Path) -> None:
     with served() as server:
         evaluated(tmp_path / "e", server.url)
@@ -126,21 +115,3 @@ def test_a_refused_command_forgets_nothing_of_an_evaluation_that_came_to_its_end
 def attempts(folder: Path) -> tuple[AttemptRecord, ...]:
     with Store.open_readonly(folder / "store.sqlite") as store:
         return store.evals.attempts()
-
-
-@pytest.mark.parametrize(("trained", "warnings"), [(False, 1), (True, 0)])
-def test_that_nothing_selects_is_told_once_unless_the_model_is_trained_for_it(
-    tmp_path: Path, trained: bool, warnings: int
-) -> None:
-    with served() as server:
-        evolving = {"evolve": EvolveSettings(rounds=2, self_evolving=trained)}
-        _, told = heard(tmp_path / "e", server.url, evolving)
-    assert told.count(UNSELECTED) == warnings
-
-
-def test_another_reward_model_at_the_same_address_is_another_setting(tmp_path: Path) -> None:
-    judged = EvolveSettings(rounds=2, parents=1, select=Selecting.REWARD_MODEL)
-    script = Script(rules=(FILES, *RULES), scores=(ScoreRule(score=1.0),))
-    with ScriptedServer(ServedModel(script=script)) as server:
-        evaluated(tmp_path / "e", server.url, scorer=ScorerSettings(base_url=server.url), evolve=judged)
-    assert settings_of(tmp_path / "e")["scorer"] == {"name": "scripted", "route": "score", "label": None}

@@ -91,18 +91,6 @@ def test_what_nobody_can_go_on_from_cancels_the_others() -> None:
     assert cancelled == ["other"]
 
 
-def test_nothing_more_is_begun_where_nothing_works() -> None:
-    begun: list[str] = []
-
-    async def attempting(one: Assignment) -> AttemptRecord:
-        begun.append(one.instance.id)
-        return replace(done(one.instance.id), state=AttemptState.INFRASTRUCTURE, failure="No daemon answers: start it.")
-
-    with pytest.raises(EnvironmentFailed, match="in a row failed for one reason: No daemon"):
-        scheduled([task(str(number)) for number in range(20)], attempting, workers=1)
-    assert len(begun) == SICK
-
-
 @pytest.mark.parametrize(
     ("first", "failure"),
     [
@@ -134,10 +122,3 @@ def test_failures_of_different_kinds_or_between_successes_stop_nothing() -> None
         return replace(done(one.instance.id), state=AttemptState.INFRASTRUCTURE, failure="The same.")
 
     assert len(scheduled([task(str(number), length=30 - number) for number in range(20)], attempting, workers=1)) == 20
-
-
-def test_no_instance_is_no_error() -> None:
-    async def attempting(one: Assignment) -> AttemptRecord:
-        raise AssertionError
-
-    assert scheduled([], attempting) == []

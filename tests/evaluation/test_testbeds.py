@@ -2,6 +2,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds, wanted_pytest
 from agentless_mini.sandbox import docker
-from agentless_mini.sandbox.daemon import connect, daemon_name
+from agentless_mini.sandbox.daemon import connect
 from agentless_mini.sandbox.docker import asked_for
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from tests.environment.conftest import package_index
@@ -57,15 +58,15 @@ class LocalHost:
         """Do the work on the testbed of an instance with this image."""
 
         async def run() -> None:
-            settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, self.state, self.variables)
             answers = {"a__b-1": Solution('{"instance_id": "a__b-1"}', ())}
-            async with (
-                open_testbeds(settings, answers, self.grader) as testbeds,
-                testbeds.open(instance(image), print) as testbed,
-            ):
+            async with self.opened(answers) as testbeds, testbeds.open(instance(image), print) as testbed:
                 await work(testbed)
 
         asyncio.run(run())
+
+    def opened(self, answers: dict[str, Solution]) -> AbstractAsyncContextManager[ports.Testbeds]:
+        settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, self.state, self.variables)
+        return open_testbeds(settings, answers, self.grader)
 
 
 def instance(image: str) -> Instance:
@@ -84,25 +85,21 @@ def host(tmp_path: Path) -> Iterator[LocalHost]:
     assert set(copies(os.getpid())) <= set(trees)
 
 
-async def bench_of(testbed: ports.Testbed) -> Boxes | NoBoxes:
+async def bench_of(testbed: ports.Testbed) -> Boxes:
+    bench = await opened(testbed)
+    assert isinstance(bench, Boxes)
+    return bench
+
+
+async def opened(testbed: ports.Testbed) -> Boxes | NoBoxes:
     opening = testbed.opening(await testbed.tree())
     assert not isinstance(opening, NoBoxes)
     return await opening.open(print)
 
 
-def test_the_tree_is_that_of_the_image(host: LocalHost) -> None:
-    async def work(testbed: ports.Testbed) -> None:
-        tree = await testbed.tree()
-        assert {file.path: file.data for file in tree.files} == SOURCES
-        assert tree.ignored == ("built/",)
-
-    host.with_testbed(instance_image(Holds.PYTEST), work)
-
-
 def test_tests_run_in_the_environment_of_the_image(host: LocalHost) -> None:
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
-        assert isinstance(bench, Boxes)
         variables = dict(bench.harness.variables)
         assert variables["FROM_CONDA"] == "two\nlines"
         assert variables["PATH"].startswith("/opt/miniconda3/envs/testbed/bin:")
@@ -121,7 +118,6 @@ def test_tests_run_in_the_environment_of_the_image(host: LocalHost) -> None:
 def test_what_was_built_in_the_image_is_in_its_boxes(host: LocalHost) -> None:
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
-        assert isinstance(bench, Boxes)
         case = Case("cat built", Origin.GIVEN, command="test -s built/extension.so && test ! -e .git")
         results = await run_cases(bench, None, [case])
         assert isinstance(results, tuple)
@@ -137,7 +133,6 @@ def test_pytest_is_installed_once_where_the_image_lacks_it(host: LocalHost) -> N
 
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
-        assert isinstance(bench, Boxes)
         used.append(bench.place.environment.identity)
         found = await run_files(bench, ("tests/test_calc.py",), 60, 240)
         assert [result.outcome for result in found.results] == [Outcome.FAIL]
@@ -162,7 +157,7 @@ def test_where_pytest_cannot_be_installed_there_are_no_boxes(host: LocalHost, mo
     monkeypatch.setattr(docker, "asked_for", recorded)
 
     async def work(testbed: ports.Testbed) -> None:
-        bench = await bench_of(testbed)
+        bench = await opened(testbed)
         assert isinstance(bench, NoBoxes)
         assert "pytest could not be installed in the image" in bench.reason
 
@@ -179,14 +174,9 @@ def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(host: Lo
     case = Case("cat built", Origin.GIVEN, command="test -s built/extension.so")
 
     async def run() -> None:
-        settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, host.state, host.variables)
         image = instance_image(Holds.PYTEST)
-        async with (
-            open_testbeds(settings, {}, host.grader) as testbeds,
-            testbeds.open(instance(image), print) as testbed,
-        ):
+        async with host.opened({}) as testbeds, testbeds.open(instance(image), print) as testbed:
             bench = await bench_of(testbed)
-            assert isinstance(bench, Boxes)
             await run_cases(bench, None, [case])
             before = copied()
             async with testbeds.open(instance(image), print) as other:
@@ -197,14 +187,6 @@ def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(host: Lo
             assert results[0].outcome is Outcome.PASS
 
     asyncio.run(run())
-
-
-def test_an_image_without_its_environment_is_an_error(host: LocalHost) -> None:
-    async def work(testbed: ports.Testbed) -> None:
-        await bench_of(testbed)
-
-    with pytest.raises(EnvironmentFailed, match="cannot be activated"):
-        host.with_testbed(instance_image(Holds.NO_CONDA), work)
 
 
 def test_an_image_that_cannot_be_had_is_an_error_of_its_own(host: LocalHost) -> None:
@@ -238,31 +220,17 @@ def test_a_patch_is_graded_by_the_row_of_its_instance(host: LocalHost) -> None:
 
 def test_an_instance_without_a_row_is_not_graded(host: LocalHost) -> None:
     async def run() -> None:
-        settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, host.state, {})
-        async with (
-            open_testbeds(settings, {}, host.grader) as testbeds,
-            testbeds.open(instance(instance_image(Holds.PYTEST)), print) as testbed,
-        ):
+        image = instance_image(Holds.PYTEST)
+        async with host.opened({}) as testbeds, testbeds.open(instance(image), print) as testbed:
             await testbed.grade(b"diff")
 
     with pytest.raises(GradingFailed, match="no row of a__b-1"):
         asyncio.run(run())
 
 
-def test_each_daemon_has_a_record_of_its_own_of_pulled_images(host: LocalHost) -> None:
-    async def work(testbed: ports.Testbed) -> None:
-        (record,) = host.state.rglob("images.json")
-        assert record.parent == host.state / "images" / daemon_name(client)
-
-    client = connect(1)
-    host.with_testbed(instance_image(Holds.PYTEST), work)
-    client.close()
-
-
 def test_a_testbed_that_is_cancelled_leaves_nothing(host: LocalHost) -> None:
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
-        assert isinstance(bench, Boxes)
         case = Case("sleep", Origin.GIVEN, command="while :; do :; done")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run_cases(bench, None, [case]), 2)

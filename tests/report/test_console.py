@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from agentless_mini.report.console import BAR, SILENCE, Line, ProgressLines, clock_time, flowed
+from agentless_mini.report.console import BAR, SILENCE, Line, ProgressLines, flowed
 
 
 class Clock:
@@ -25,10 +25,6 @@ def screen(width: int, *, terminal: bool = True) -> Console:
 def printed(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
-
-
-def test_times_are_written_as_people_read_them() -> None:
-    assert [clock_time(seconds) for seconds in (4.4, 62, 3723)] == ["0:04", "1:02", "1:02:03"]
 
 
 def test_what_is_left_follows_from_what_was_measured() -> None:
@@ -122,14 +118,6 @@ def test_a_log_hears_of_the_work_where_nothing_else_is_said() -> None:
     ]
 
 
-def test_a_terminal_needs_no_such_line() -> None:
-    console, clock = screen(80), Clock()
-    with ProgressLines(console, clock) as lines:
-        clock.now = 2 * SILENCE
-        lines.beat()
-    assert "Working" not in printed(console)
-
-
 def test_a_note_is_said_once() -> None:
     console = screen(80, terminal=False)
     with ProgressLines(console) as lines:
@@ -137,15 +125,6 @@ def test_a_note_is_said_once() -> None:
         lines.note("The tree was cut.", "acme__shop-1")
         lines.note("It is slow.", "acme__shop-1")
     assert printed(console).splitlines() == ["note: The tree was cut.", "note: acme__shop-1: It is slow."]
-
-
-def test_nothing_is_said_where_nothing_is_to_be_said() -> None:
-    console, clock = Console(file=io.StringIO(), quiet=True), Clock()
-    with ProgressLines(console, clock) as lines:
-        clock.now = 2 * SILENCE
-        lines.beat()
-        lines.note("The tree was cut.")
-    assert not printed(console)
 
 
 def test_text_is_broken_between_words_on_a_terminal_alone() -> None:

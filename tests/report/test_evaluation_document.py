@@ -136,20 +136,6 @@ def test_an_instance_whose_patches_are_still_being_graded_does_not_count_yet(sto
     assert told["failures"] == []
 
 
-def test_a_run_that_drew_no_repair_answers_nothing(store: Store) -> None:
-    evaluate(store, [Ran("i", normals="", lists=(("b.py",), ("a.py",)))])
-    told = results(store)
-    assert (told["resolved"]["rate"], told["best_at_n"], told["pass_at_k"]) == (None, [], [])
-    assert told["format"] == {"samples": 0, "valid": 0, "rate": None, "rejected": []}
-    assert told["localization"] == {
-        "instances": 1,
-        "recall": 0.0,
-        "recall_any": 1.0,
-        "all_found": 0.0,
-        "all_found_any": 1.0,
-    }
-
-
 def test_an_evaluation_that_has_just_begun_has_a_report(store: Store) -> None:
     store.evals.begin(EVAL)
     told = results(store)
@@ -167,22 +153,6 @@ def test_the_files_of_the_fix_are_looked_for_in_the_first_list_and_in_all(store:
     told = results(store)["localization"]
     assert (told["instances"], told["recall"], told["recall_any"]) == (2, 0.25, 1.0)
     assert (told["all_found"], told["all_found_any"]) == (0.0, 1.0)
-
-
-def test_rejected_samples_are_counted_by_reason(store: Store) -> None:
-    evaluate(store, [RIGHT, EMPTY])
-    assert results(store)["format"] == {
-        "samples": 8,
-        "valid": 3,
-        "rate": 0.375,
-        "rejected": [{"reason": "search-not-found", "count": 5}],
-    }
-
-
-def test_confidence_is_compared_with_what_is_right(store: Store) -> None:
-    evaluate(store, [RIGHT, WRONG, Ran("x", "abcd", right="b"), EMPTY])
-    told = [(part["instances"], part["resolved"], part["rate"]) for part in results(store)["calibration"]]
-    assert told == [(0, 0, None), (0, 0, None), (1, 0, 0.0), (2, 1, 0.5), (0, 0, None)]
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -245,13 +215,6 @@ def test_the_results_are_the_same_to_the_byte_after_a_kill(tmp_path: Path) -> No
     assert resumed["cost"]["prompt_tokens"] == expected["cost"]["prompt_tokens"] + 100
 
 
-def test_the_report_can_be_read_while_the_evaluation_goes_on(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "s.sqlite") as store:
-        evaluate(store, [RIGHT])
-        with Store.open_readonly(tmp_path / "s.sqlite") as reader:
-            assert evaluation_document(reader) == evaluation_document(store)
-
-
 def test_a_store_without_an_evaluation_is_refused(store: Store) -> None:
     with pytest.raises(UsageError, match="no evaluation"):
         evaluation_document(store)
@@ -308,12 +271,6 @@ def test_a_prompt_that_is_asked_for_twice_is_distinct_once(store: Store) -> None
     draw(store, run, replace(asked, params=replace(asked.params, seed=9)), "aa")
     told = evaluation_document(store)["cost"]
     assert (told["prompt_tokens"], told["distinct_prompt_tokens"], told["prefill_ratio"]) == (200, 100, 1.4)
-
-
-def test_an_evaluation_that_asked_nothing_has_no_ratio(store: Store) -> None:
-    store.evals.begin(EVAL)
-    told = evaluation_document(store)["cost"]
-    assert (told["prefill_ratio"], told["wall_seconds"], told["model_seconds"]) == (None, 0.0, 0.0)
 
 
 # --- one instance ----------------------------------------------------------------------------------------------------
@@ -384,10 +341,3 @@ def test_tokens_that_a_server_does_not_tell_are_null_and_their_samples_counted(s
     text = shown(evaluation_tables([evaluation_document(store, prices)]), 120)
     assert "at least 100 (unknown for 1 sample)" in text
     assert "at least 0.00" in text
-
-
-def test_what_is_not_told_to_be_cached_is_priced_as_computed(store: Store) -> None:
-    store.evals.begin(EVAL)
-    record(store, request("Fix it."), Completion(0, "", Finish.STOP, usage=Usage(100, None, 7)))
-    price = evaluation_document(store, Prices(prompt=1.0, cached=0.1))["cost"]["price"]
-    assert (price["prompt"], price["cached"]) == (pytest.approx(1e-4), 0.0)

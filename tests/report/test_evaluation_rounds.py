@@ -54,12 +54,6 @@ def test_best_at_n_of_an_evolution_grows_by_whole_rounds(stores: Sequence[Store]
     assert rates(told, "oracle_at_n") == [(3, 0.5), (6, 1.0)]
 
 
-def test_plain_sampling_and_pass_at_k_are_those_of_the_first_round(stores: Sequence[Store]) -> None:
-    told = document(stores[0], BETTER, WORSE)
-    assert rates(told, "plain_at_n") == [(1, 0.0), (2, 0.0), (3, 0.0)]
-    assert rates(told, "pass_at_k") == [(1, pytest.approx(1 / 6)), (2, pytest.approx(1 / 3)), (3, 0.5)]
-
-
 def test_a_run_without_rounds_beside_it_is_told_at_the_same_numbers(stores: Sequence[Store]) -> None:
     evaluate(stores[0], (BETTER, WORSE))
     evaluate(stores[1], PLAIN)
@@ -123,19 +117,6 @@ def test_the_tables_have_rounds_and_say_what_n_means(stores: Sequence[Store]) ->
     assert "rounds of small (means; instances: 2; score: share of tests passed" in text
     assert cells(text, "0") == ["0", "3.0", "2.5", "1.5", "1.5", "0.500", "0.500", "1"]
     assert IN_ROUNDS not in " ".join(shown(evaluation_tables([other])).split())
-
-
-def test_samples_saved_are_summed_up(stores: Sequence[Store]) -> None:
-    ended, whole = Ran("i-1", "aaa", stop_when=0.9, wanted=12), Ran("i-2", "abcdabcdabcd", stop_when=0.9, wanted=12)
-    told = document(stores[0], ended, whole)
-    assert told["results"]["stopping"] == {
-        "bound": 0.9, "instances": 2, "stopped": 1, "wanted": 24, "drawn": 15, "saved": 9, "share": 0.375,
-    }  # fmt: skip
-    text = shown(evaluation_tables([told, named(document(stores[1], *PLAIN), "plain")]), 200)
-    assert cells(text, "samples saved") == [
-        "samples saved", "37.5% (9/24; 1 of 2 instances ended early, bound 0.9)", "-",
-    ]  # fmt: skip
-    assert STOPPED in text
 
 
 def test_an_instance_in_depth_has_the_round_and_the_score_of_each_patch(stores: Sequence[Store]) -> None:

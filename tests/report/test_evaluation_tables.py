@@ -71,18 +71,6 @@ def test_an_instance_that_met_no_regression_test_is_told_with_the_reason(tmp_pat
     assert cells(text, "two__two-3") == ["two__two-3", "3", "none passes [bold]twice[/]"]
 
 
-def test_of_many_instances_without_regression_tests_the_first_are_told(tmp_path: Path) -> None:
-    none = Regressions(why="no test was reached in 8 related test files")
-    text = shown(evaluation_tables([document(tmp_path, *(Ran(f"a__a-{n}", regressions=none) for n in range(12)))]), 120)
-    assert "... 2 more (--json has all)" in text
-
-
-def test_where_no_regression_test_was_wanted_nothing_is_missed(tmp_path: Path) -> None:
-    text = shown(evaluation_tables([document(tmp_path, RIGHT)]), 120)
-    assert cells(text, "regression tests") == ["regression tests", "-"]
-    assert "WARNING" not in text
-
-
 def test_where_files_alone_were_found_nothing_is_said_of_what_was_resolved(tmp_path: Path) -> None:
     told = document(tmp_path, RIGHT, EMPTY)
     told["run"]["settings"]["until"] = "localize"
@@ -133,15 +121,6 @@ def test_the_papers_numbers_stand_only_beside_the_whole_benchmark_that_it_report
     assert "another model" in text
 
 
-def test_long_times_are_hours(tmp_path: Path) -> None:
-    told = document(tmp_path, RIGHT)
-    told["cost"]["sandbox_seconds"] = 7200.0
-    text = shown(evaluation_tables([told]), 120)
-    assert cells(text, "box time") == ["box time", "2.0 h"]
-    assert cells(text, "grading time") == ["grading time", "4 s"]
-    assert cells(text, "model time") == ["model time", "0 s"]
-
-
 def test_foreign_names_reach_no_terminal_as_control_or_markup(tmp_path: Path) -> None:
     told = document(tmp_path, RIGHT)
     told["run"] |= {"name": HOSTILE, "model": HOSTILE, "dataset": HOSTILE}
@@ -157,9 +136,3 @@ def test_foreign_names_reach_no_terminal_as_control_or_markup(tmp_path: Path) ->
 def test_there_is_no_table_of_nothing() -> None:
     with pytest.raises(ValueError, match="no evaluation"):
         evaluation_tables([])
-
-
-def test_the_version_of_the_harness_is_told(tmp_path: Path) -> None:
-    told = document(tmp_path, RIGHT, EMPTY)
-    assert told["run"]["versions"] == {"amini": "0.1.0", "swebench": "5.0.2"}
-    assert cells(shown(evaluation_tables([told]), 120), "graded by swebench") == ["graded by swebench", "5.0.2"]

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import Completion, Finish, Issue, Message, Role
 from agentless_mini.record import PromptRecord
-from agentless_mini.report import page as package
 from agentless_mini.report.evaluation_document import run_instance
 from agentless_mini.report.page import json_block, packed_block, render_page, render_run
 from tests.report.browser import Page, find_chromium, started
@@ -86,14 +85,6 @@ def test_the_page_names_no_address_and_the_script_parses_no_markup() -> None:
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|Function\(|fetch\(", text
     )
-
-
-def test_every_file_of_the_folder_is_in_the_page() -> None:
-    text = render_page([])
-    folder = Path(package.__file__).parent
-    files = [*folder.glob("script/*.js"), folder / "page.css"]
-    assert len(files) == 8
-    assert [file.name for file in files if file.read_text() not in text] == []
 
 
 def test_the_page_of_a_run_holds_no_markup_of_the_run(tmp_path: Path) -> None:
@@ -280,14 +271,6 @@ def test_rounds_have_a_plot_of_their_own_and_their_curves_the_ends_of_rounds(bro
     assert browser.texts("#depth-of-0 .patches tbody tr:nth-child(2) td")[3:5] == ["1", "\u2013"]
     assert "round" not in browser.texts("#depth-of-1 .patches thead th")
     assert "Rounds" in browser.texts("#depth-of-0 h3")
-    assert browser.complaints == []
-
-
-@pytest.mark.slow
-def test_what_a_reward_model_gave_is_in_no_plot_of_shares(browser: Page, tmp_path: Path) -> None:
-    opened(browser, tmp_path, [evolution("alone", ROWS, "reward-model")])
-    assert len(browser.texts("#plot-rounds svg[role=img] .mark")) == 3 * 2
-    assert "what the reward model gave" in browser.texts("#plot-rounds .note")[0]
     assert browser.complaints == []
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from agentless_mini.domain import (
     BoxDone,
     Completion,
+    Event,
     Finish,
     Note,
     Outcome,
@@ -22,7 +23,7 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.record import AttemptRecord, AttemptState
-from agentless_mini.report.progress import TITLES, EvaluationProgress, LiveProgress
+from agentless_mini.report.progress import EvaluationProgress, LiveProgress
 
 BAD = Rejected(Reason.NO_EDIT, "\x1b[31mnothing")
 SAMPLE = Completion(0, "text", Finish.STOP)
@@ -55,25 +56,57 @@ def test_without_a_terminal_a_line_is_written_for_each_tenth() -> None:
     assert lines[-2].endswith(" left")
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_each_round_of_an_evolution_is_counted_by_itself(terminal: bool) -> None:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None, _environ={"TERM": "xterm"})
-    with LiveProgress(console) as progress:
-        for size in (2, 1):
-            progress(StageStarted(Stage.EVOLVE, size))
-            for index in range(size):
-                progress(SampleDone(Stage.EVOLVE, Completion(index, "x", Finish.STOP), None))
-    lines = stream.getvalue().strip().split("\n")
-    if not terminal:
-        assert lines == [
+def drawn(stage: Stage, count: int) -> list[Event]:
+    return [StageStarted(stage, count), *(SampleDone(stage, SAMPLE, None) for _ in range(count))]
+
+
+EVENTS: dict[str, tuple[list[Event], list[str]]] = {
+    "each round of an evolution is counted by itself": (
+        [*drawn(Stage.EVOLVE, 2), *drawn(Stage.EVOLVE, 1)],
+        [
             "Evolving, round 1: 2 samples",
             "Evolving, round 1: 1/2, 1 valid, 0 rejected",
             "Evolving, round 1: 2/2, 2 valid, 0 rejected",
             "Evolving, round 2: 1 sample",
             "Evolving, round 2: 1/1, 1 valid, 0 rejected",
-        ]
-    assert "round 1" not in lines[-1]
+        ],
+    ),
+    "a chain that begins again counts its rounds from the first": (
+        [Planned(((Stage.REPAIR, Stage.EVOLVE),)), StageStarted(Stage.REPAIR, 1), StageStarted(Stage.EVOLVE, 1)] * 2,
+        ["1/1 Sampling repairs: 1 sample", "1/1 Evolving, round 1: 1 sample"] * 2,
+    ),
+    "boxes are counted with what their tests came to": (
+        [
+            PhaseStarted(Phase.ENVIRONMENT),
+            PhaseStarted(Phase.REPRODUCTION, 1),
+            BoxDone(Phase.REPRODUCTION, (Outcome.FAIL,)),
+            PhaseStarted(Phase.REPRODUCTION, 2),
+            BoxDone(Phase.REPRODUCTION, (Outcome.PASS,)),
+            BoxDone(Phase.REPRODUCTION),
+        ],
+        [
+            "Preparing the tests",
+            "Proving the tests: 1 box",
+            "Proving the tests: 1/1, 1 fail",
+            "Proving the tests: 3 boxes",
+            "Proving the tests: 2/3, 1 pass, 1 fail",
+            "Proving the tests: 3/3, 1 pass, 1 fail",
+        ],
+    ),
+    "a phase says how long it may take": (
+        [PhaseStarted(Phase.REGRESSION, seconds=360), BoxDone(Phase.REGRESSION, (Outcome.PASS,))],
+        ["Regression tests: 6:00 at most", "Regression tests: run 1: 1 pass, 6:00 at most"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", EVENTS)
+def test_what_happens_is_told_in_lines(what: str) -> None:
+    stream = io.StringIO()
+    with LiveProgress(Console(file=stream, width=120), clock=lambda: 0.0) as progress:
+        for event in EVENTS[what][0]:
+            progress(event)
+    assert stream.getvalue().splitlines() == EVENTS[what][1]
 
 
 def test_what_streams_at_once_is_counted_by_stage() -> None:
@@ -90,56 +123,6 @@ def test_what_streams_at_once_is_counted_by_stage() -> None:
     assert told == ["50 tokens/s", "2 tokens/s"]
 
 
-def test_reading_patches_is_told_as_such() -> None:
-    stream = io.StringIO()
-    with LiveProgress(Console(file=stream, width=120)) as progress:
-        progress(StageStarted(Stage.CHOOSE, 10_000))
-        for _ in range(1000):
-            progress(SampleDone(Stage.CHOOSE, SAMPLE, None))
-    assert stream.getvalue().splitlines() == [
-        "Reading patches: 10000 patches",
-        "Reading patches: 1000/10000, 1000 valid, 0 rejected",
-    ]
-
-
-def test_a_phase_says_what_it_is_at_and_how_long_it_may_take() -> None:
-    stream = io.StringIO()
-    with LiveProgress(Console(file=stream, width=120), clock=lambda: 0.0) as progress:
-        progress(PhaseStarted(Phase.REGRESSION, seconds=360))
-        progress(PhaseSaid(Phase.REGRESSION, "finding them"))
-        progress.plain(progress._work[Phase.REGRESSION].line.said(0.0))
-        progress(BoxDone(Phase.REGRESSION, (Outcome.PASS,)))
-    assert stream.getvalue().splitlines() == [
-        "Regression tests: 6:00 at most",
-        "Regression tests: finding them, 6:00 at most",
-        "Regression tests: run 1: 1 pass, 6:00 at most",
-    ]
-
-
-def test_a_chain_that_begins_again_counts_its_rounds_from_the_first() -> None:
-    stream = io.StringIO()
-    with LiveProgress(Console(file=stream, width=120)) as progress:
-        for _ in range(2):
-            progress(Planned(((Stage.REPAIR, Stage.EVOLVE),)))
-            progress(StageStarted(Stage.REPAIR, 1))
-            progress(StageStarted(Stage.EVOLVE, 1))
-    assert stream.getvalue().splitlines() == ["1/1 Sampling repairs: 1 sample", "1/1 Evolving, round 1: 1 sample"] * 2
-
-
-def test_the_number_of_the_step_is_told() -> None:
-    stream = io.StringIO()
-    with LiveProgress(Console(file=stream, width=120)) as progress:
-        progress(Planned(((Stage.LOCALIZE,), (Stage.REPAIR,), (Stage.REPRODUCE, Phase.ENVIRONMENT))))
-        progress(StageStarted(Stage.REPAIR, 3))
-        progress(PhaseStarted(Phase.ENVIRONMENT))
-        progress(PhaseStarted(Phase.GRADING))
-    assert stream.getvalue().splitlines() == [
-        "2/3 Sampling repairs: 3 samples",
-        "3/3 Preparing the tests",
-        "Grading",
-    ]
-
-
 def test_what_a_build_says_is_shown_without_its_control_sequences() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None, _environ={"TERM": "xterm"})
@@ -147,29 +130,6 @@ def test_what_a_build_says_is_shown_without_its_control_sequences() -> None:
         progress(PhaseSaid(Phase.ENVIRONMENT, "Collecting\x1b[31m numpy"))
     assert "Preparing the tests" in stream.getvalue()
     assert "Collecting\\x1b[31m numpy" in stream.getvalue()
-
-
-def test_every_stage_has_a_title() -> None:
-    assert TITLES.keys() == {*Stage, *Phase}
-
-
-def test_boxes_are_counted_with_what_their_tests_came_to() -> None:
-    stream = io.StringIO()
-    with LiveProgress(Console(file=stream, width=120)) as progress:
-        progress(PhaseStarted(Phase.ENVIRONMENT))
-        progress(PhaseStarted(Phase.REPRODUCTION, 1))
-        progress(BoxDone(Phase.REPRODUCTION, (Outcome.FAIL,)))
-        progress(PhaseStarted(Phase.REPRODUCTION, 2))
-        progress(BoxDone(Phase.REPRODUCTION, (Outcome.PASS,)))
-        progress(BoxDone(Phase.REPRODUCTION))
-    assert stream.getvalue().splitlines() == [
-        "Preparing the tests",
-        "Proving the tests: 1 box",
-        "Proving the tests: 1/1, 1 fail",
-        "Proving the tests: 3 boxes",
-        "Proving the tests: 2/3, 1 pass, 1 fail",
-        "Proving the tests: 3/3, 1 pass, 1 fail",
-    ]
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown"])
@@ -234,13 +194,6 @@ def test_where_patches_are_read_nothing_is_said_of_samples() -> None:
     assert second.endswith(", 2 patches read, 1 sample, 1 valid patch, 1 box, 2 test runs)")
 
 
-def test_where_nothing_is_graded_nothing_is_said_of_what_was_resolved() -> None:
-    progress, out = evaluation()
-    with progress:
-        progress.ended(record(), resolved=None)
-    assert "resolved" not in out.getvalue()
-
-
 def test_a_failure_of_the_infrastructure_says_where_and_why() -> None:
     progress, out = evaluation()
     with progress:
@@ -255,15 +208,6 @@ def test_notes_carry_the_name_of_their_instance() -> None:
         progress.of("acme__shop-2")(Note("Pulling the image."))
         progress(Note("The server is busy."))
     assert out.getvalue().splitlines() == ["note: acme__shop-2: Pulling the image.", "note: The server is busy."]
-
-
-def test_on_a_terminal_the_lines_of_an_evaluation_move() -> None:
-    progress, out = evaluation(terminal=True)
-    with progress:
-        progress.phase("loading the weights", 3.0)
-        progress.ended(record(), resolved=False)
-    assert "Instances" in out.getvalue()
-    assert "not resolved (" not in out.getvalue()
 
 
 def test_foreign_text_steers_no_terminal() -> None:

@@ -1,7 +1,6 @@
 """What `amini show` says of a run: all that was recorded, and nothing that could steer a terminal."""
 
 import base64
-import io
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from agentless_mini.domain import (
     UNTOLD,
@@ -47,11 +46,11 @@ from agentless_mini.record import (
 from agentless_mini.record.records import BoxRecord
 from agentless_mini.report import document as module
 from agentless_mini.report.console import escaped
-from agentless_mini.report.document import run_document, runs_document
+from agentless_mini.report.document import run_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
-from tests.report.test_verdicts import EXECUTION, REPAIRS, decided
+from tests.report.building import shown
+from tests.report.test_verdicts import EXECUTION, HOSTILE, REPAIRS, decided
 
-HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m[bold red]\u202egnp.\r\x00\ud800"
 PATCH = Patch(b"diff --git a/a.py b/a.py\n-x = 1\n+x = 2\n", "abcdef0123456789", ("a.py",))
 START = RunStart(
     "smol",
@@ -72,20 +71,10 @@ OTHER = replace(SAMPLE, index=1, order=1, outcome=replace(PATCH, normal="9876543
 REFUSED = replace(SAMPLE, index=2, order=2, outcome=Rejected(Reason.NOT_FOUND, "no line says x = 3"))
 OPEN = replace(SAMPLE, index=3, order=None, outcome=None)
 PREDICTION = Prediction(
-    Localization((("a.py", "b.py"), ("c.py",)), (3, 1)),
-    (),
-    Choice(PATCH, 1, 2, "the earliest"),
-    ("the tree was cut",),
+    Localization((("a.py", "b.py"), ("c.py",)), (3, 1)), (), Choice(PATCH, 1, 2, "the earliest"), ("the tree was cut",)
 )
 TRACE = RunTrace(RUN, (LOCATED, SAMPLE, OTHER, REFUSED, OPEN), PREDICTION)
 ANSWER = Completion(0, "The answer.", Finish.STOP, "The reasoning.")
-
-
-def shown(view: RenderableType, width: int = 200) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=True, legacy_windows=False)
-    console.print(view)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 def row(text: str, *cells: str) -> str:
@@ -100,14 +89,6 @@ def test_the_list_says_what_each_run_was_and_how_it_ended() -> None:
     assert "2023-11-14 22:13" in text
     assert "It fails." in row(text, "7", "done", "c0ffeec0", "smol", "12", "4/9")
     assert text.index(row(text, "8", "interrupted", "3", "-")) < text.index(row(text, "7", "done"))
-
-
-def test_a_run_is_shown_with_all_that_it_started_from() -> None:
-    text = shown(run_view(TRACE, every=True))
-    assert "done, 12.5 s, exit code 0; started 2023-11-14 22:13:20Z" in text
-    for said in ("amini repair .", "smol", START.commit, START.tree, "issue.md", "Really.", "samples    10", "0.1.0"):
-        assert said in text
-    assert START.tree not in shown(run_view(TRACE))
 
 
 def test_a_run_is_shown_with_its_files_its_samples_and_its_choice() -> None:
@@ -237,11 +218,6 @@ def test_the_document_of_a_run_holds_all_that_is_recorded_as_json() -> None:
     assert document["prediction"]["regressions"] is None
 
 
-def test_the_document_of_a_run_tells_what_became_of_the_regression_tests() -> None:
-    told = run_document(replace(TRACE, prediction=replace(PREDICTION, regressions=Regressions(3, 0, "none passes"))))
-    assert told["prediction"]["regressions"] == {"found": 3, "run": 0, "lost": 3, "why": "none passes"}
-
-
 def test_the_document_of_a_run_that_decided_nothing_says_null() -> None:
     assert run_document(replace(TRACE, prediction=None))["prediction"] is None
     undecided = run_document(replace(TRACE, prediction=replace(PREDICTION, choice=None)))
@@ -288,11 +264,6 @@ def test_the_keys_that_are_documented_are_the_ones_there_are(tmp_path: Path) -> 
         there = [one.keys() for document in documents for one in objects(document, path)]
         assert there, path
         assert all(always <= keys <= known for keys in there), path
-
-
-def test_the_document_of_the_list_counts_samples_and_votes() -> None:
-    (entry,) = json.loads(canonical_json(runs_document([RunSummary(RUN, 12, 4, 9)])))["runs"]
-    assert (entry["id"], entry["samples"], entry["votes"], entry["valid"]) == (7, 12, 4, 9)
 
 
 def test_tokens_that_the_server_did_not_tell_are_not_shown_as_none_at_all() -> None:

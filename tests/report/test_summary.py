@@ -43,21 +43,10 @@ def test_what_became_of_the_regression_tests_is_said(tmp_path: Path) -> None:
     assert str(Regressions(why="why")) == "none run; WARNING: none tells what a patch breaks: why"
 
 
-def test_that_no_regression_test_is_left_is_a_warning_even_where_no_test_was_run(tmp_path: Path) -> None:
-    choice = Choice(patch(), 1, 1, "so it is")
-    told = lines(tmp_path, Outcome((patch(),), choice, regressions=Regressions(3, 0, "none passes twice")))
-    assert told[-4] == "regression 3 found, none run; WARNING: none tells what a patch breaks: none passes twice"
-
-
 def test_a_run_without_a_valid_sample(tmp_path: Path) -> None:
     told = lines(tmp_path, Outcome((BAD,), None))
     assert "patch      none: no sample became a valid patch (amini show 1 --all has the reasons)" in told
     assert not [line for line in told if "confidence" in line]
-
-
-def test_a_run_that_decided_nothing_has_its_cost(tmp_path: Path) -> None:
-    begun = replace(trace(tmp_path, Outcome((patch(),), None)), prediction=None)
-    assert shown(summary(begun, 2.0)).splitlines()[-1].startswith("spent      100 prompt tokens")
 
 
 def test_a_sample_that_was_never_judged_is_not_called_rejected(tmp_path: Path) -> None:

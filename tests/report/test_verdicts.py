@@ -110,14 +110,6 @@ def test_the_chosen_patch_stands_first_by_whatever_method_it_was_chosen(tmp_path
     assert text.index("* ") < text.index(" a.py  ") < text.index(" b.py  ")
 
 
-def test_columns_are_there_for_the_tests_that_there_are(tmp_path: Path) -> None:
-    only = Execution((OLD,), (), (Verdict("a", (CaseResult(OLD.id, Outcome.PASS),)),))
-    text = shown(summary(decided(tmp_path, only, patch("a")), 1.0))
-    assert "tests      1 regression; on one distinct patch" in text
-    assert "given" not in text
-    assert "broken" in text
-
-
 @pytest.mark.parametrize("execution", [Execution((), (), ()), Execution((OLD,), (), ())])
 def test_without_tests_or_verdicts_there_is_no_table(tmp_path: Path, execution: Execution) -> None:
     assert "tests   " not in shown(summary(decided(tmp_path, execution, patch("a")), 1.0))
@@ -137,12 +129,6 @@ def test_many_patches_and_long_paths_stay_within_80_columns_and_few_lines(tmp_pa
     assert len(table) < 32
     assert table[-1] == "           ... 488 more (amini show 1 --all)"
     assert "0/300" in table[4]
-
-
-def test_boxes_are_counted_in_the_cost(tmp_path: Path) -> None:
-    box = BoxRecord("k", Environment("sha256:1"), ImageTree("/r"), (), (("pytest",),), 2.0, replayed=True)
-    run = replace(decided(tmp_path, EXECUTION, *REPAIRS), boxes=(box, replace(box, replayed=False)))
-    assert "2 boxes (1 from the record); run 1" in shown(summary(run, 1.0))
 
 
 def test_patches_without_a_verdict_are_numbered_after_the_others(tmp_path: Path) -> None:
@@ -178,22 +164,6 @@ def test_a_shown_run_has_its_tests_with_their_fate_and_what_the_chosen_patch_fai
     assert "x" * 161 not in text
 
 
-def test_a_shown_run_lists_every_patch(tmp_path: Path) -> None:
-    normals = [f"{number:04}" for number in range(30)]
-    run = Execution((OLD,), (), tuple(Verdict(normal, (CaseResult(OLD.id, Outcome.PASS),)) for normal in normals))
-    told = decided(tmp_path, run, *map(patch, normals))
-    assert shown(run_view(told, every=True)).count(" 0/1") == 30
-    assert shown(run_view(told)).count(" 0/1") == 8
-    assert "... 22 more (amini show 1 --all)" in shown(run_view(told))
-    assert [one.normal for one in distinct(told)][:2] == ["0000", "0001"]
-
-
-def test_a_test_that_failed_without_a_word_is_listed_too(tmp_path: Path) -> None:
-    run = Execution((OLD,), (), (Verdict("a", (CaseResult(OLD.id, Outcome.TIMEOUT),)),))
-    rows = [line.split() for line in shown(run_view(decided(tmp_path, run, patch("a"))), 300).splitlines()]
-    assert [OLD.id, "timeout"] in rows
-
-
 def test_the_summary_says_what_was_lost_to_time(tmp_path: Path) -> None:
     busy = Fault("", "The machine was too busy to run it.", "", 0)
     late = (CaseResult(OLD.id, Outcome.TIMEOUT), CaseResult(WRITTEN.id, Outcome.TIMEOUT, fault=busy))
@@ -202,11 +172,6 @@ def test_the_summary_says_what_was_lost_to_time(tmp_path: Path) -> None:
     text = shown(summary(decided(tmp_path, run, patch("a"), patch("b")), 1.0))
     assert "lost       2 of 4 test runs on patches ran out of time, 1 as the machine was too busy: run again" in text
     assert "lost" not in shown(summary(decided(tmp_path, EXECUTION, *REPAIRS), 1.0))
-
-
-def test_a_shown_run_in_which_nothing_could_be_run_says_none(tmp_path: Path) -> None:
-    text = shown(run_view(decided(tmp_path, Execution((), (), ()), Rejected(Reason.NO_EDIT, ""))))
-    assert "tests with the chosen patch\nthere is none\n" in text
 
 
 def test_nothing_that_a_test_or_path_says_reaches_the_terminal(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """Evaluations, or one run, as one HTML page that needs no network: documents go in, the page comes out.
 
-It computes nothing but intervals of single bars and comparisons of runs, in `script/`. Foreign text never becomes
-markup: it stands in data blocks, from where the script takes it as text. A policy in the page forbids any other script,
-style, connection and image.
+Foreign text never becomes markup: it stands in data blocks, from where the script takes it as text. A policy in the
+page forbids any other script, style, connection and image.
 """
 
 import base64
@@ -24,7 +23,7 @@ _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
 
 
 def render_page(documents: Sequence[Mapping[str, Any]], instances: Sequence[Iterable[Mapping[str, Any]]] = ()) -> str:
-    """Return the page on these evaluations, side by side in their order, all in ASCII: any stream can write it.
+    """Return the page on these evaluations, side by side in their order, all in ASCII.
 
     `instances` has for each evaluation the documents of single instances, of all, some or none, read one by one.
     """
@@ -44,10 +43,7 @@ def render_run(instance: Mapping[str, Any]) -> str:
 
 
 def json_block(value: Mapping[str, Any]) -> Markup:
-    """Return the value as JSON in ASCII without `<`, `>` and `&`; lone surrogates and U+2028 are escapes in it.
-
-    In a `<script>` block of data no browser runs it or parses it as markup, whatever text is in it.
-    """
+    """Return the value as JSON in ASCII without `<`, `>` and `&`: in a block of data nothing runs or ends it."""
     return Markup(_json(value).translate(_ESCAPES))  # noqa: S704 - nothing is left in it that ends the block
 
 

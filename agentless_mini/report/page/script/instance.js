@@ -53,13 +53,10 @@ function navigation([before, after]) {
 function runSection(runs, at, item, instance) {
   const chip = runs.length > 1 ? el("span.chip", letter(at)) : null,
     absent = item ? "The report holds nothing more of this instance." : "This run has no such instance.";
-  return el(
-    "section.depth",
-    { id: `depth-of-${at}` },
-    el(`h2.run.c${at % COLORS}`, chip, visible(runs[at].run.name), " ", badge(item)),
-    item?.failure ? el("p.message", visible(item.failure)) : null,
-    instance ? depthOf(instance) : el("p.note", absent),
-  );
+  const title = el(`h2.run.c${at % COLORS}`, chip, visible(runs[at].run.name), " ", badge(item)),
+    failure = item?.failure ? el("p.message", visible(item.failure)) : null,
+    shown = instance ? depthOf(instance) : el("p.note", absent);
+  return el("section.depth", { id: `depth-of-${at}` }, title, failure, shown);
 }
 
 function depthOf(instance) {
@@ -70,12 +67,9 @@ function depthOf(instance) {
     show(at);
     place.scrollIntoView({ block: "nearest" });
   };
-  const part = (title, there, make) => (there ? el("div.part", el("h3", title), make()) : null);
+  const part = (title, there, make) => (there ? el("div.part", el("h3", title), make()) : null),
+    roundsTable = () => table("table.growth", ROUND_HEADINGS, roundRows(evolution.rounds));
   if (patches.length) show(Math.max(0, placeOf(patches, choice?.normal)));
-  const rounds = () => [
-    table("table.growth", ROUND_HEADINGS, roundRows(evolution.rounds)),
-    el("p.note", SCORES[evolution.score]),
-  ];
   return [
     choiceText(instance),
     regressionsText(instance),
@@ -83,7 +77,7 @@ function depthOf(instance) {
     part("Patches", patches.length, () => patchesView(instance, choice?.normal, choose)),
     place,
     part("Tests", tests.length, () => matrixView(instance, choice?.normal, choose)),
-    part("Rounds", evolution, rounds),
+    part("Rounds", evolution, () => [roundsTable(), el("p.note", SCORES[evolution.score])]),
     part("Chosen among the first n samples", growth?.length, () => growthTable(growth, patches)),
     part("Prompts and answers", answers?.length, () => answersView(instance)),
     part("Rejected samples", rejected.length, () => rejectedView(rejected)),
@@ -92,6 +86,8 @@ function depthOf(instance) {
 }
 
 const placeOf = (patches, normal) => patches.findIndex((patch) => patch.normal === normal);
+const nameOf = (patches, normal) => (placeOf(patches, normal) < 0 ? null : `P${placeOf(patches, normal) + 1}`);
+const resolvedText = ({ resolved }) => ({ true: "resolved", false: "not resolved" })[resolved] ?? "not graded";
 
 function choiceText({ choice, patches }) {
   if (!choice) return el("p", `No patch was chosen${patches.length ? "" : ": no sample was valid"}.`);
@@ -103,9 +99,9 @@ function regressionsText({ regressions: told }) {
   if (!told) return null;
   const { found, run, lost } = told,
     why = visible(told.why);
-  const some = `${found} found, ${run} run, ${lost} lost${why ? ` (${why})` : ""}`,
-    none = `${found} found, none run. None tells what a patch breaks: ${why}`;
-  return el(run ? "p" : "p.message", `Regression tests: ${run ? some : none}.`);
+  const some = `${run} run, ${lost} lost${why ? ` (${why})` : ""}`,
+    none = `none run. None tells what a patch breaks: ${why}`;
+  return el(run ? "p" : "p.message", `Regression tests: ${found} found, ${run ? some : none}.`);
 }
 
 /** Files by list, the true ones marked; then those that no list has. */
@@ -126,24 +122,16 @@ function patchesView({ patches, tests, evolution, gold_files: gold }, chosen, ch
     votes = patches.reduce((sum, patch) => sum + patch.votes, 0),
     titles = { given: "given passed", generated: "generated passed", regression: "regression broken" },
     there = Object.keys(titles).filter((origin) => tests.some((test) => test.origin === origin));
-  const headings = [
-    "patch",
-    gold ? "resolved" : null, // a run on a user's issue has no true patch to be compared with
-    "votes",
-    "",
-    patches[0]?.from ? "from" : null,
-    ...(evolution ? ["round", "score"] : []),
-    ...there.map((origin) => titles[origin]),
-    "files",
-  ];
+  const resolved = gold ? ["resolved"] : [], // a run on a user's issue has no true patch to be compared with
+    [from, rounds] = [patches[0].from ? ["from"] : [], evolution ? ["round", "score"] : []],
+    passed = there.map((origin) => titles[origin]);
   const rowOf = (patch, at) => {
     const isChosen = patch.normal === chosen,
       samples = `samples ${patch.orders.slice(0, 40).join(", ")}${patch.orders.length > 40 ? ", \u2026" : ""}`,
-      word = { true: " yes", false: " no" }[patch.resolved] ?? " not graded",
-      button = el("button", { type: "button", click: () => choose(at) }, `P${at + 1}`);
+      word = { true: " yes", false: " no" }[patch.resolved] ?? " not graded";
     return el(
       isChosen ? "tr.chosen" : "tr",
-      el("th", { scope: "row" }, button, isChosen ? " chosen" : ""),
+      el("th", { scope: "row" }, patchButton(at, choose), isChosen ? " chosen" : ""),
       gold ? el("td", verdictDot(patch.resolved), word) : null,
       el("td.number", { "data-tip": samples }, patch.votes),
       el("td", shareBar(patch.votes / votes)),
@@ -154,8 +142,11 @@ function patchesView({ patches, tests, evolution, gold_files: gold }, chosen, ch
     );
   };
   const more = capped(patches, PATCH_ROWS, body, rowOf);
-  return [table("table.patches", headings.filter(known), body), more];
+  const headings = ["patch", ...resolved, "votes", "", ...from, ...rounds, ...passed, "files"];
+  return [table("table.patches", headings, body), more];
 }
+
+const patchButton = (at, choose) => el("button", { type: "button", click: () => choose(at) }, `P${at + 1}`);
 
 /** Returns how many of the tests of an origin pass with the patch; of regression tests, how many break. */
 function passedText(patch, tests, origin) {
@@ -183,31 +174,25 @@ function patchView(patches, at, chosen, show) {
     return el("option", { value: place, selected: place === at }, name);
   };
   const list = { "aria-label": "patch", change: (event) => show(Number(event.target.value)) },
-    { refusal, diff } = patches[at];
-  return [
-    el("h3", "Diff of ", el("select", list, patches.map(option))),
-    refusal ? el("p.message", `It was not tested: ${visible(refusal)}`) : null,
-    ...diffView(diff),
-  ].filter(known);
+    title = el("h3", "Diff of ", el("select", list, patches.map(option))),
+    { refusal, diff } = patches[at],
+    untested = refusal ? el("p.message", `It was not tested: ${visible(refusal)}`) : null;
+  return [title, untested, ...diffView(diff)].filter(known);
 }
 
 function growthTable(points, patches) {
-  const name = ({ normal }) => {
-    const at = placeOf(patches, normal);
-    return at < 0 ? NOTHING : `P${at + 1}`;
-  };
   return table("table.growth", ["n", ...points.map((point) => point.n)], [
-    ["patch", ...points.map(name)],
+    ["patch", ...points.map(({ normal }) => nameOf(patches, normal) ?? NOTHING)],
     ["resolved", ...points.map((point) => verdictDot(point.resolved))],
   ]);
 }
 
 function rejectedView(rejected) {
-  const reasons = [...Map.groupBy(rejected, (sample) => sample.reason)].sort((a, b) => b[1].length - a[1].length);
+  const reasons = [...Map.groupBy(rejected, (sample) => sample.reason)].sort((a, b) => b[1].length - a[1].length),
+    details = (samples) => samples.map((sample) => [sample.order, visible(sample.detail)]);
   return reasons.map(([reason, samples]) => {
-    const details = () => samples.map((sample) => [sample.order, visible(sample.detail)]),
-      title = `${visible(reason)}: ${plural(samples.length, "sample")}`;
-    return disclosure(title, () => table("table", ["sample", "detail"], details()));
+    const title = `${visible(reason)}: ${plural(samples.length, "sample")}`;
+    return disclosure(title, () => table("table", ["sample", "detail"], details(samples)));
   });
 }
 
@@ -223,10 +208,9 @@ function answersView({ answers, prompts, patches }) {
 }
 
 function answerView({ sample, outcome, normal, finish, tokens, reasoning, text }, patches) {
-  const at = placeOf(patches, normal),
-    told = [at < 0 ? "" : `P${at + 1}`, outcome, known(tokens) ? plural(tokens, "token") : ""],
-    ended = finish === "stop" ? "" : `ended by ${finish}`;
-  return disclosure(`answer ${sample}: ${visible([...told, ended].filter(Boolean).join(", "))}`, () => [
+  const ended = finish === "stop" ? "" : `ended by ${finish}`,
+    told = [nameOf(patches, normal), outcome, known(tokens) ? plural(tokens, "token") : "", ended];
+  return disclosure(`answer ${sample}: ${visible(told.filter(Boolean).join(", "))}`, () => [
     ...(reasoning ? [disclosure("reasoning", () => textBlock(reasoning))] : []),
     textBlock(text),
   ]);
@@ -240,46 +224,39 @@ const TESTS = 150;
 const DIFF_LINES = 2000;
 const HUNK = /^@@ -(\d+)(?:,\d+)? \+(\d+)/;
 
-const letterOf = (outcome) => (Object.hasOwn(LETTERS, outcome) ? LETTERS[outcome] : null);
-
 /** Returns the matrix. Regression tests that pass with every patch say nothing and are only counted. */
 function matrixView(instance, chosen, choose) {
   const patches = instance.patches.slice(0, PATCHES),
     graded = known(instance.gold_files),
     body = el("tbody");
-  const isTelling = ({ origin }, at) =>
+  const isTelling = ({ origin, at }) =>
     origin !== "regression" || patches.some((patch) => (patch.verdicts[at] ?? "pass") !== "pass");
-  const telling = instance.tests.map((test, at) => ({ test, at })).filter(({ test, at }) => isTelling(test, at)),
-    more = capped(telling, TESTS, body, ({ test, at }) => testRow(test, at, patches, chosen)),
+  const telling = instance.tests.map((test, at) => ({ ...test, at })).filter(isTelling),
+    more = capped(telling, TESTS, body, (test) => testRow(test, patches, chosen)),
     signs = Object.entries(LETTERS).map(([name, sign]) => el("li", el(`span.cell.sample.${name}`, sign), name)),
     heads = patches.map((patch, at) => patchHead(patch, at, chosen, graded, choose)),
-    same = instance.tests.length - telling.length;
-  const tests = plural(same, "regression test passes", "regression tests pass"),
-    left = same ? [`${tests} with every patch shown and ${same === 1 ? "is" : "are"} left out.`] : [],
-    all = instance.patches.length,
-    cut = all > PATCHES ? [`The first ${PATCHES} of ${all} patches are shown.`] : [];
-  return [
-    table("table.matrix", ["test", "from", "before", ...heads], body),
-    more,
-    el("p.note", [...left, ...cut].join(" ")),
-    el("ul.legend", signs),
-  ];
+    [all, same] = [instance.patches.length, instance.tests.length - telling.length],
+    tests = plural(same, "regression test passes", "regression tests pass"),
+    left = same && `${tests} with every patch shown and ${same === 1 ? "is" : "are"} left out.`,
+    cut = all > PATCHES && `The first ${PATCHES} of ${all} patches are shown.`,
+    notes = el("p.note", [left, cut].filter(Boolean).join(" "));
+  return [table("table.matrix", ["test", "from", "before", ...heads], body), more, notes, el("ul.legend", signs)];
 }
 
 function patchHead(patch, at, chosen, graded, choose) {
   const isChosen = patch.normal === chosen,
-    verdict = { true: "resolved", false: "not resolved" }[patch.resolved] ?? "not graded",
-    told = [plural(patch.votes, "vote"), graded ? verdict : null, isChosen ? "chosen" : null].filter(known).join(", "),
+    told = [plural(patch.votes, "vote"), graded && resolvedText(patch), isChosen && "chosen"].filter(Boolean),
     refused = patch.refusal ? `\nrefused: ${visible(patch.refusal)}` : "",
-    button = el("button", { type: "button", click: () => choose(at) }, `P${at + 1}`),
-    tip = { scope: "col", "data-tip": `P${at + 1}: ${told}${refused}` };
-  return el(isChosen ? "th.chosen" : "th", tip, button, graded ? [el("br"), verdictDot(patch.resolved)] : null);
+    tip = { scope: "col", "data-tip": `P${at + 1}: ${told.join(", ")}${refused}` },
+    dot = graded ? [el("br"), verdictDot(patch.resolved)] : null;
+  return el(isChosen ? "th.chosen" : "th", tip, patchButton(at, choose), dot);
 }
 
-function testRow(test, at, patches, chosen) {
+function testRow(test, patches, chosen) {
   const cell = (outcome, when, isChosen) => {
-    const kind = `td.cell.${letterOf(outcome) ? outcome : "unknown"}${isChosen ? ".chosen" : ""}`;
-    return el(kind, { "data-tip": `${visible(outcome || "not run")} ${when}` }, letterOf(outcome) ?? "\u00b7");
+    const sign = Object.hasOwn(LETTERS, outcome) ? LETTERS[outcome] : null,
+      kind = `td.cell.${sign ? outcome : "unknown"}${isChosen ? ".chosen" : ""}`;
+    return el(kind, { "data-tip": `${visible(outcome || "not run")} ${when}` }, sign ?? "\u00b7");
   };
   const name = el("span.name", { "data-tip": visible(test.id) }, visible(test.id)),
     votes = test.votes > 1 ? small(plural(test.votes, "vote")) : null;
@@ -288,7 +265,7 @@ function testRow(test, at, patches, chosen) {
     el("th", { scope: "row" }, name),
     el("td", visible(test.origin), votes),
     cell(test.before, "before any patch", false),
-    patches.map((patch, place) => cell(patch.verdicts[at], `with P${place + 1}`, patch.normal === chosen)),
+    patches.map((patch, place) => cell(patch.verdicts[test.at], `with P${place + 1}`, patch.normal === chosen)),
   );
 }
 

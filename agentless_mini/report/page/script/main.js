@@ -29,9 +29,9 @@ function follow() {
   } else if (!row) {
     place.replaceChildren(navigation([]), el("p.message", `There is no instance ${visible(id)} in this report.`));
   } else {
-    const shown = shownRows(ROWS, columns(RUNS)).map((one) => one.id),
-      at = shown.indexOf(id);
-    showInstance(place, { runs: RUNS, depth: DATA.depth }, row, at < 0 ? [] : [shown[at - 1], shown[at + 1]]);
+    const shown = shownRows(ROWS, columns(RUNS)),
+      at = shown.indexOf(row);
+    showInstance(place, { runs: RUNS, depth: DATA.depth }, row, at < 0 ? [] : [shown[at - 1]?.id, shown[at + 1]?.id]);
   }
 }
 

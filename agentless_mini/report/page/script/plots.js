@@ -32,32 +32,25 @@ const PASSED = [
   { name: "mean score", key: "mean", shape: "diamond", dash: "6 3", isScore: true },
 ];
 
+const FAILURES = {
+  id: "failures", title: "Failures by stage", label: "instances", list: (results) => results.failures,
+  name: (item) => `${item.stage || "unknown"} (${item.state})`, whole: (results) => results.instances,
+  note: "Infrastructure failures are not wrong answers, so the rates leave them out.",
+};
+const REJECTIONS = {
+  id: "rejections", title: "Rejected samples, by reason", label: "samples",
+  list: ({ format }) => format.rejected, name: (item) => item.reason, whole: ({ format }) => format.samples,
+};
+
 const inRounds = (run) => Boolean(run.results.evolution);
 
 /** Returns all plots in two columns: lines, and bars. */
 function charts(runs) {
-  const failures = {
-    id: "failures",
-    title: "Failures by stage",
-    label: "instances",
-    list: ({ results }) => results.failures,
-    name: (item) => `${item.stage || "unknown"} (${item.state})`,
-    note: "Infrastructure failures are not wrong answers, so the rates leave them out.",
-    whole: ({ results }) => results.instances,
-  };
-  const rejections = {
-    id: "rejections",
-    title: "Rejected samples, by reason",
-    label: "samples",
-    list: ({ results }) => results.format.rejected,
-    name: (item) => item.reason,
-    whole: ({ results }) => results.format.samples,
-  };
   const mixed = runs.some(({ results }) => results.by_language.length > 1),
     languages = mixed ? [ratesBy(runs, "language", "language")] : [],
     rates = [ratesBy(runs, "difficulty", "difficulty"), ...languages, ratesBy(runs, "repo", "repository")],
     lines = [bestAtSamples(runs), runs.some(inRounds) ? byRound(runs) : null, bestAtTests(runs), calibration(runs)];
-  return [el("div", lines), el("div", rates, countsBy(runs, failures), countsBy(runs, rejections))];
+  return [el("div", lines), el("div", rates, countsBy(runs, FAILURES), countsBy(runs, REJECTIONS))];
 }
 
 // --- lines -----------------------------------------------------------------------------------------------------------
@@ -68,24 +61,18 @@ const seriesColor = (runs, at, row) => (runs.length > 1 ? at % COLORS : row);
 function bestAtSamples(runs) {
   const methods = (run) => (inRounds(run) ? ROUND_METHODS : METHODS),
     all = [...Map.groupBy(runs.flatMap(methods), (method) => method.name).values()].map(([method]) => method),
-    stopped = runs.some((run) => run.results.stopping);
-  return curves(runs, methods, "samples", {
-    id: "best-at-n",
-    title: "Resolved by number of samples",
-    legend: methodLegend(runs, all),
-    across: { label: "samples per instance (log 2)", log: true },
-    notes: [runs.some(inRounds) ? IN_ROUNDS : null, stopped ? STOPPED : null].filter(known),
-  });
+    stopped = runs.some((run) => run.results.stopping),
+    notes = [...(runs.some(inRounds) ? [IN_ROUNDS] : []), ...(stopped ? [STOPPED] : [])],
+    across = { label: "samples per instance (log 2)", log: true },
+    frame = { id: "best-at-n", title: "Resolved by number of samples", legend: methodLegend(runs, all), across, notes };
+  return curves(runs, methods, "samples", frame);
 }
 
 function bestAtTests(runs) {
-  return curves(runs, () => OVER_TESTS, "tests", {
-    id: "best-at-tests",
-    title: "Resolved by number of generated tests",
-    legend: legend(runEntries(runs)),
-    across: { label: "generated tests kept per instance" },
-    notes: [],
-  });
+  const title = "Resolved by number of generated tests",
+    across = { label: "generated tests kept per instance" },
+    frame = { id: "best-at-tests", title, legend: legend(runEntries(runs)), across, notes: [] };
+  return curves(runs, () => OVER_TESTS, "tests", frame);
 }
 
 function methodLegend(runs, methods) {
@@ -97,11 +84,9 @@ function methodLegend(runs, methods) {
 function curves(runs, methods, unit, { notes, ...frame }) {
   const series = runs.flatMap((run, at) => methods(run).map((method, row) => curve(runs, at, method, unit, row))),
     numbers = new Set(series.flatMap(({ points }) => points.map((point) => point.x)));
-  const cell = (point) => {
-    if (!point) return "";
-    return percent(point.y, 2) + (known(point.low) ? ` (${range(point.low, point.high)})` : "");
-  };
-  const cells = (number) => series.map(({ points }) => cell(points.find(({ x }) => x === number)));
+  const cell = (point) => percent(point.y, 2) + (known(point.low) ? ` (${range(point.low, point.high)})` : ""),
+    found = (number) => series.map(({ points }) => points.find(({ x }) => x === number)),
+    cells = (number) => found(number).map((point) => (point ? cell(point) : ""));
   return linesPlot({
     ...frame,
     series,
@@ -130,10 +115,10 @@ function curveNotes(series) {
     absent = "Some points are not known, since not every patch was graded (--grade all).",
     bare = series.some((one) => one.bare) ? ", of rerank; those of the others are among the values" : "";
   return [
-    ...(shown.some((point) => known(point.low)) ? [`Whiskers: 95 % intervals over instances${bare}.`] : []),
-    ...(shown.some((point) => point.hollow) ? ["Hollow: some of these patches were not graded."] : []),
-    ...(shown.length < points.length ? [absent] : []),
-  ];
+    shown.some((point) => known(point.low)) && `Whiskers: 95 % intervals over instances${bare}.`,
+    shown.some((point) => point.hollow) && "Hollow: some of these patches were not graded.",
+    shown.length < points.length && absent,
+  ].filter(Boolean);
 }
 
 function calibration(runs) {
@@ -146,21 +131,16 @@ function calibration(runs) {
       row = [runName(runs, at), bounds, bin.instances, bin.resolved, percent(bin.rate), range(low, high)];
     return { x: (bin.low + bin.high) / 2 + aside, y: bin.instances ? bin.rate : null, low, high, tip, row };
   };
-  const series = runs.map(({ results }, at) => {
-    return { shape: "circle", color: at % COLORS, points: results.calibration.map((bin) => point(at, bin)) };
-  });
+  const points = (run, at) => run.results.calibration.map((bin) => point(at, bin)),
+    series = runs.map((run, at) => ({ shape: "circle", color: at % COLORS, points: points(run, at) })),
+    across = { whole: true, ticks: [0, 0.2, 0.4, 0.6, 0.8, 1], write: (tick) => 100 * tick };
   return linesPlot({
     id: "calibration",
     title: "Calibration: how often a patch with this confidence is right",
     series,
     legend: legend(runEntries(runs)),
     extra: (x, y) => bins(runs, x, y),
-    across: {
-      label: "confidence in the chosen patch (%)",
-      whole: true,
-      ticks: [0, 0.2, 0.4, 0.6, 0.8, 1],
-      write: (tick) => 100 * tick,
-    },
+    across: { ...across, label: "confidence in the chosen patch (%)" },
     note: "Dotted: where the confidence equals the share that is right. Numbers at the bottom: instances in the bin. Whiskers: 95 % intervals (Wilson).",
     headings: ["run", "confidence", "instances", "resolved", "rate", "95 %"],
     rows: series.flatMap(({ points }) => points.map(({ row }) => row)),
@@ -189,10 +169,8 @@ function byRound(runs) {
     scales = [...new Set(shown.map(({ told }) => SCORES[told.score]))].join(" ");
   const line = (at, { score, rounds }, { name, key, isScore, ...drawn }, row) => {
     const share = (one) => (!isScore ? one[key] / one.samples : score === "tests" ? one[key] : null);
-    const points = rounds.map((one) => {
-      const tip = `${runName(runs, at)}\nround ${one.round}: ${name} ${percent(share(one))}`;
-      return { x: one.round, y: share(one), tip };
-    });
+    const tip = (one) => `${runName(runs, at)}\nround ${one.round}: ${name} ${percent(share(one))}`,
+      points = rounds.map((one) => ({ x: one.round, y: share(one), tip: tip(one) }));
     return { ...drawn, color: seriesColor(runs, at, row), points };
   };
   return linesPlot({
@@ -219,20 +197,20 @@ function roundRows(rounds) {
 // --- bars ------------------------------------------------------------------------------------------------------------
 
 function ratesBy(runs, name, title) {
-  const rateText = (rate) => (known(rate) ? percent(rate) : "not all are graded");
   const bar = (item, at) => {
     const { instances, resolved, rate } = item,
       value = resolved / instances,
       [low, high] = known(rate) ? wilson(resolved, instances) : [null, null],
-      told = `${visible(item[name])}: ${resolved} of ${instances} resolved, ${rateText(rate)}`,
-      tip = `${runName(runs, at)}\n${told}\n95 %: ${range(low, high)}`,
+      [written, between] = [known(rate) ? percent(rate) : "not all are graded", range(low, high)],
+      told = `${visible(item[name])}: ${resolved} of ${instances} resolved, ${written}`,
+      tip = `${runName(runs, at)}\n${told}\n95 %: ${between}`,
       text = `${known(rate) ? "" : "\u2265 "}${percent(value, 0)} of ${instances}`;
-    return { value, low, high, text, tip, cells: [instances, resolved, rateText(rate), range(low, high)] };
+    return { value, low, high, text, tip, cells: [instances, resolved, written, between] };
   };
   return barsPlot({
     id: `by-${name}`,
     title: `Resolved by ${title}`,
-    ...barGroups(runs, ({ results }) => results[`by_${name}`], (item) => item[name] || "(none)", bar),
+    ...barGroups(runs, (results) => results[`by_${name}`], (item) => item[name] || "(none)", bar),
     shares: true,
     label: "instances resolved (%)",
     note: "Whiskers: 95 % intervals (Wilson).",
@@ -241,10 +219,10 @@ function ratesBy(runs, name, title) {
 }
 
 function countsBy(runs, { list, name, whole, ...frame }) {
-  const unit = frame.label.slice(0, -1);
   const bar = (item, at) => {
-    const share = percent(item.count / whole(runs[at]), 2),
-      tip = `${runName(runs, at)}\n${visible(name(item))}: ${plural(item.count, unit)}, ${share} of all`;
+    const share = percent(item.count / whole(runs[at].results), 2),
+      number = plural(item.count, frame.label.slice(0, -1)),
+      tip = `${runName(runs, at)}\n${visible(name(item))}: ${number}, ${share} of all`;
     return { value: item.count, text: count(item.count), tip, cells: [count(item.count), share] };
   };
   return barsPlot({ ...frame, headings: ["", "run", frame.label, "of all"], ...barGroups(runs, list, name, bar) });
@@ -252,7 +230,7 @@ function countsBy(runs, { list, name, whole, ...frame }) {
 
 /** Returns the groups of a plot of bars in the order of first appearance, with its legend and the rows of its table. */
 function barGroups(runs, list, name, bar) {
-  const items = runs.flatMap((run, at) => list(run).map((item) => ({ at, item })));
+  const items = runs.flatMap((run, at) => list(run.results).map((item) => ({ at, item })));
   const groups = [...Map.groupBy(items, ({ item }) => name(item))].map(([title, found]) => {
     const here = (run) => found.find(({ at }) => at === run);
     return { name: title, bars: runs.map((_, at) => (here(at) ? bar(here(at).item, at) : null)) };

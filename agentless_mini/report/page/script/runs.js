@@ -67,15 +67,12 @@ function resolvedCell({ results: { resolved } }, scope) {
   const { count: number, of, rate, low, high } = resolved,
     told = `${count(number)} of ${count(of)}`,
     x = scale(scope, [0, 160]);
-  const bar = () => [
-    svgLine("grid", 0, 6, 160, 6),
-    svgLine("range", x(low), 6, x(high), 6),
-    el("circle.middle", { cx: x(rate), cy: 6, r: 4 }),
-  ];
+  const marks = () => [svgLine("range", x(low), 6, x(high), 6), el("circle.middle", { cx: x(rate), cy: 6, r: 4 })],
+    hidden = { viewBox: "0 0 160 12", "aria-hidden": "true" };
   return [
     el("strong.big", percent(rate)),
     small(known(rate) ? told : `at least ${told}, not all graded`),
-    known(low) ? el("svg.interval", { viewBox: "0 0 160 12", "aria-hidden": "true" }, bar()) : null,
+    known(low) ? el("svg.interval", hidden, svgLine("grid", 0, 6, 160, 6), marks()) : null,
     small(known(low) ? `95 %: ${range(low, high)}` : ""),
   ];
 }
@@ -85,8 +82,7 @@ function instancesCell({ results: { instances, attempted, done, graded } }) {
 }
 
 function failuresCell({ results: { failures } }) {
-  const ours = failures.filter((item) => item.state === "infrastructure");
-  return count(ours.reduce((sum, item) => sum + item.count, 0));
+  return count(failures.reduce((sum, item) => sum + (item.state === "infrastructure" ? item.count : 0), 0));
 }
 
 function foundCell(first, any) {
@@ -112,12 +108,10 @@ function savedCell({ results: { stopping } }) {
 const isUntold = ({ untold }) => Boolean(untold && (untold.prompt_tokens || untold.completion_tokens));
 
 function tokensCell({ cost }) {
-  const untold = "the server did not report the tokens of some samples: these are not in the sums";
-  return [
-    `${brief(cost.prompt_tokens)} prompt, ${brief(cost.completion_tokens)} completion`,
-    small(`${brief(cost.cached_tokens)} of the prompt cached; prefill ratio ${decimal(cost.prefill_ratio)}`),
-    isUntold(cost) ? small(untold) : null,
-  ];
+  const told = `${brief(cost.prompt_tokens)} prompt, ${brief(cost.completion_tokens)} completion`,
+    cached = `${brief(cost.cached_tokens)} of the prompt cached; prefill ratio ${decimal(cost.prefill_ratio)}`,
+    untold = "the server did not report the tokens of some samples: these are not in the sums";
+  return [told, small(cached), isUntold(cost) ? small(untold) : null];
 }
 
 function timeCell({ cost }) {
@@ -132,10 +126,6 @@ function priceCell({ cost }) {
   return [`${isUntold(cost) ? "at least " : ""}${decimal(total)}`, small(told.join(", "))];
 }
 
-const PAIR_HEADINGS = [
-  "pair", "graded by both", "both resolved", "only the first", "only the second", "neither", "McNemar's exact test",
-];
-
 /** Returns how each later run stands to the first one, over the instances that both have graded. */
 function pairsTable(runs) {
   const verdicts = ({ results }) => new Map(results.per_instance.map(({ id, resolved }) => [id, resolved])),
@@ -148,7 +138,8 @@ function pairsTable(runs) {
       p = mcnemar(onlyFirst, onlySecond);
     return [`A and ${letter(at + 1)}`, ...numbers.map(count), p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`];
   });
-  return table("table.pairs", PAIR_HEADINGS, rows);
+  const resolved = ["both resolved", "only the first", "only the second", "neither"];
+  return table("table.pairs", ["pair", "graded by both", ...resolved, "McNemar's exact test"], rows);
 }
 
 /** Returns every setting and version; what differs between the runs is marked and stands first. */

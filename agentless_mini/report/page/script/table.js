@@ -20,9 +20,9 @@ function verdictOf(row) {
 
 function verdictText(row) {
   const verdict = verdictOf(row);
-  if (verdict.startsWith("only-")) return `only ${letter(Number(verdict.slice(5)))}`;
-  if (verdict === "some") return row.runs.flatMap((item, at) => (item.resolved ? [letter(at)] : [])).join(", ");
-  return verdict === "all" && row.runs.length === 2 ? "both" : verdict;
+  if (!differing(row)) return verdict === "all" && row.runs.length === 2 ? "both" : verdict;
+  const winners = row.runs.flatMap((item, at) => (item.resolved ? [letter(at)] : [])).join(", ");
+  return verdict === "some" ? winners : `only ${winners}`;
 }
 
 const differing = (row) => /^only|^some/.test(verdictOf(row));
@@ -51,13 +51,9 @@ function columns(runs) {
   const link = (row) => el("a", { href: address({ instance: row.id }) }, visible(row.id)),
     resolvers = (row) => (differing(row) ? el("b", verdictText(row)) : verdictText(row)),
     several = runs.length > 1;
-  return [
-    { ...text("id", "instance"), cell: link },
-    text("repo", "repository"),
-    text("difficulty", "difficulty"),
-    ...(several ? [{ key: "difference", title: "resolved by", value: verdictText, cell: resolvers }] : []),
-    ...runs.flatMap((run, at) => runColumns(at, several)),
-  ];
+  const own = [{ ...text("id", "instance"), cell: link }, text("repo", "repository"), text("difficulty", "difficulty")],
+    difference = { key: "difference", title: "resolved by", value: verdictText, cell: resolvers };
+  return [...own, ...(several ? [difference] : []), ...runs.flatMap((run, at) => runColumns(at, several))];
 }
 
 /** The best outcomes have the highest numbers. */
@@ -83,8 +79,8 @@ function runColumns(run, several) {
     cell: (row) => cell(row.runs[run]),
   });
   const number = (key, title, hint, write) => {
-    const value = (item) => item?.[key];
-    return { ...column(key, title, value, (item) => write(value(item), item)), number: true, hint };
+    const shown = column(key, title, (item) => item?.[key], (item) => write(item?.[key], item));
+    return { ...shown, number: true, hint };
   };
   const whole = (share) => percent(share, 0),
     ofSamples = (value, item) => (item ? `${value} / ${item.samples}` : NOTHING);
