@@ -3,14 +3,21 @@
 The first patches bring the tests: those that reproduce the issue, and the regression tests of what they touch. Patches
 of a later round that touch more files bring the regression tests of these. Tests that came together stay together as
 a batch, in boxes of their own, so that every patch meets each test with the same others.
+
+The most related test files are run first, some at a time, until the budget is used up (after "Agentless Mini" of
+SWE-RL, arXiv 2502.18449). What a test takes is counted as its process says (see `CaseResult`): neither the start of a
+runner nor the reading of files counts, nor how busy the machine is. These have a limit by the clock, as recorded, so
+that a rerun asks for the same boxes again.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from agentless_mini.chain.regress import regress
-from agentless_mini.chain.session import CANARIES, FORGED, Boxes, Refused, run_cases, together
+from agentless_mini.chain.file_roles import is_test_path, is_test_tool, runs_here
+from agentless_mini.chain.rank import counted_votes, valid_patches
+from agentless_mini.chain.related_tests import related_tests
+from agentless_mini.chain.session import CANARIES, FORGED, Boxes, Refused, known_by, run_cases, run_files, together
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
@@ -28,8 +35,9 @@ from agentless_mini.domain import (
     Runner,
     Verdict,
 )
-from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.errors import EnvironmentFailed, counted, printable
 from agentless_mini.settings.run import RegressSettings
+from agentless_mini.testing.records import LEFT
 
 _COUNTED = re.compile(r"\b\d+ (?:passed|failed|errors?)\b|^(?:OK|FAILED)\b")
 _NUMBER = re.compile(r"[\d.]+")
@@ -50,12 +58,10 @@ async def execute(
     met a machine that was too busy, and counts as kept.
     Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
     """
-    patches: dict[str, Patch] = {}
-    for candidate in sorted(candidates, key=lambda candidate: candidate.order):
-        if isinstance(candidate.outcome, Patch):
-            patches.setdefault(candidate.outcome.normal, candidate.outcome)
+    valid = valid_patches(candidates)
+    patches = [valid[one.first] for one in counted_votes(candidates)]
     if not cases:
-        return tuple(Verdict(normal, ()) for normal in patches)
+        return tuple(Verdict(patch.normal, ()) for patch in patches)
 
     async def verdict(patch: Patch) -> Verdict:
         results = await run_cases(boxes, patch, cases, canaries=canaries)
@@ -79,7 +85,7 @@ async def execute(
         return tuple(kept.get(result.id, result) for result in results)
 
     boxes.watch(PhaseStarted(Phase.EXECUTION, len(patches)))
-    return tuple(await together([verdict(patch) for patch in patches.values()]))
+    return tuple(await together([verdict(patch) for patch in patches]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +177,13 @@ class Batches:
             await self._run(self._batches[:1], candidates[:end])
             best += self._most_passing(candidates[:end])
             await self._all(best)
-            if end < len(candidates) and any(self._passes_all(one) for one in best):
-                self._boxes.watch(
-                    Note(
-                        f"{len(candidates) - end} of {len(candidates)} samples were not tested: one that the model "
-                        "finds likelier passes all tests."
-                    )
-                )
+            missed = [
+                sum(len(batch.cases) - len(batch.verdicts[patch.normal].passed()) for batch in self._batches)
+                for patch in valid_patches(best)
+            ]
+            if end < len(candidates) and 0 in missed:
+                told = f"{len(candidates) - end} of {len(candidates)} samples were not tested"
+                self._boxes.watch(Note(f"{told}: one that the model finds likelier passes all tests."))
                 break
 
     def _most_passing(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
@@ -189,11 +195,6 @@ class Batches:
         patches = {normal for normal, number in passed.items() if number == most}
         return [one for one in candidates if isinstance(one.outcome, Patch) and one.outcome.normal in patches]
 
-    def _passes_all(self, candidate: Candidate) -> bool:
-        normal = candidate.outcome.normal if isinstance(candidate.outcome, Patch) else ""
-        said = [(batch.verdicts.get(normal), len(batch.cases)) for batch in self._batches]
-        return all(verdict is not None and len(verdict.passed()) == cases for verdict, cases in said)
-
     async def _all(self, candidates: Sequence[Candidate]) -> None:
         """Run on the candidates all tests of what they touch."""
         if touched := _touched(candidates):
@@ -203,9 +204,9 @@ class Batches:
     async def _run(self, batches: Sequence[_Batch], candidates: Sequence[Candidate]) -> None:
         """Run on each distinct patch what it has not met."""
         for batch in batches:
-            owed = [one for one in candidates if batch.owes(one)]
-            found = await execute(self._boxes, owed, batch.cases, batch.canaries) if owed else ()
-            batch.verdicts.update({verdict.normal: verdict for verdict in found})
+            if owed := [one for one in candidates if batch.owes(one)]:
+                found = await execute(self._boxes, owed, batch.cases, batch.canaries)
+                batch.verdicts.update({verdict.normal: verdict for verdict in found})
 
     async def _gather(self, touched: frozenset[str]) -> None:
         """Add the tests of what was not touched before, within what those before left of the limits."""
@@ -280,4 +281,86 @@ def _odd(first: CaseResult, now: CaseResult) -> str:
 
 
 def _touched(candidates: Sequence[Candidate]) -> frozenset[str]:
-    return frozenset(path for one in candidates if isinstance(one.outcome, Patch) for path in one.outcome.paths)
+    return frozenset(path for patch in valid_patches(candidates) for path in patch.paths)
+
+
+# --- the repository's own tests that no patch may break: they pass before any patch -----------------------------------
+
+# A runner imports all files that it is given before the first test runs: with many, nothing would be left of the time.
+FILES_AT_ONCE = 8
+# What a box costs at least, as a share of the budget and of the time for reading: there are only so many.
+LEAST_SHARE = 0.1
+# Seconds of the clock that starting runners and reading files may take in all.
+READING = 240.0
+# A test may take this part of the budget, as all of its file may: one that waits for ever costs no more.
+SHARES = 4
+
+
+async def regress(
+    boxes: Boxes, touched: Collection[str], settings: RegressSettings, own: Iterable[str] = ()
+) -> tuple[tuple[Case, ...], Regressions]:
+    """Return the repository's tests that matter for the touched paths and pass on the tree, and how many there are.
+
+    The files of the user's tests (`own`) come first, then the most related. Their contents are the tree's: what a patch
+    does to test files is undone in every box. Raises what the sandbox raises.
+    """
+    issue, snapshot, runner = boxes.issue, boxes.snapshot, boxes.harness.runner
+    of = (*known_by(issue, snapshot), runner.value, *sorted(touched))
+    found = await boxes.derive("related tests", of, lambda: related_tests(snapshot, touched, issue, runner))
+    related = [path for path in dict.fromkeys((*own, *found)) if runs_here(path, runner)]
+    if not related:
+        return (), Regressions(why="no test of the repository is related to the files that the patches touch")
+    boxes.watch(PhaseStarted(Phase.REGRESSION, seconds=READING + 2 * settings.budget))
+    held, is_tool = snapshot.by_path(), is_test_tool(snapshot)
+    passing, told = await _passing(boxes, related, settings)
+    cases = []
+    for test in (result.id for result in passing):
+        path = test.partition("::")[0]
+        again = path in held and (is_tool or not is_test_path(path))  # a patch of it would not be undone (`guards`)
+        cases.append(Case(test, Origin.REGRESSION, path, held[path].data if again else None))
+    return tuple(cases), told
+
+
+async def _passing(
+    boxes: Boxes, paths: Sequence[str], settings: RegressSettings
+) -> tuple[list[CaseResult], Regressions]:
+    """Run test files until a limit is reached; return the tests that pass, as many as one patch may be asked.
+
+    What is told beside them has how many there are, and why the others are lost.
+    """
+    left, clock, ran, late, found = settings.budget, READING + settings.budget, 0, False, list[CaseResult]()
+    most, passed = min(boxes.case_seconds, settings.budget / SHARES), dict[str, CaseResult]()
+    timed = replace(boxes, case_seconds=most)
+    while ran < len(paths) and left > 0 and clock > READING * LEAST_SHARE and len(passed) < settings.most:
+        some = tuple(paths[ran : ran + FILES_AT_ONCE])
+        boxes.watch(PhaseSaid(Phase.REGRESSION, f"finding them, from file {ran + 1} of {len(paths)}"))
+        run = await run_files(timed, some, left, clock)
+        boxes.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in run.results)))
+        found += run.results
+        passed |= {result.id: result for result in run.results if result.outcome is Outcome.PASS}
+        ran, clock, late = ran + len(some), clock - run.seconds, late or not run.results
+        # A file of which there is no result was cut off: its share of the budget is used up.
+        spent = min(left, sum(result.seconds for result in run.results))
+        silent = len(set(some) - {result.id.partition("::")[0] for result in run.results})
+        left -= max(settings.budget * LEAST_SHARE, spent + (left - spent) * silent / len(some))
+    if ran < len(paths):
+        left_out = f"{len(paths) - ran} of {len(paths)} related test files were left out to keep within"
+        boxes.watch(Note(f"{left_out} {settings.budget:g} seconds of their own (--regression-budget)."))
+    if late:
+        boxes.watch(Note("Some related test files were not run: reading them took too long, or ended their box."))
+    kept, left = [], settings.budget
+    for result in list(passed.values())[: settings.most]:
+        if result.seconds <= left:
+            left -= result.seconds
+            kept.append(result)
+    lost = {
+        "not reached within the budget": sum(one.fault is not None and one.fault.message == LEFT for one in found),
+        f"over {most:g} s": sum(one.outcome is Outcome.TIMEOUT for one in found),
+        "over the limits": len(passed) - len(kept),
+    }
+    why = ", ".join(f"{number} {said}" for said, number in lost.items() if number)
+    if not passed and not why:
+        tried = sum(one.outcome is not Outcome.NOT_COLLECTED for one in found)
+        none = f"none of {counted(tried, 'related test')} passes before any patch"
+        why = none if tried else f"no test was reached in {counted(ran, 'related test file')}"
+    return kept, Regressions(len(kept) + sum(lost.values()), len(kept), why)

@@ -10,7 +10,8 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from agentless_mini.chain.lexical import Survey, is_sayable, is_test_path, mentions, rank_files, runs_here
+from agentless_mini.chain.file_roles import is_sayable, is_test_path, runs_here
+from agentless_mini.chain.lexical import Survey, mentions, rank_files
 from agentless_mini.chain.related_tests import related_tests, test_files
 from agentless_mini.domain import (
     Case,

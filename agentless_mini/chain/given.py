@@ -12,7 +12,8 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 
-from agentless_mini.chain.lexical import PathIndex, is_sayable, is_test_file
+from agentless_mini.chain.file_roles import is_sayable, is_test_file
+from agentless_mini.chain.lexical import PathIndex
 from agentless_mini.domain import Case, FileKind, GivenTests, Issue, Origin, Runner, Snapshot, SourceFile, case_id
 from agentless_mini.edits.sources import parse_python
 from agentless_mini.errors import UsageError, printable

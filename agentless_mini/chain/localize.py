@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 
 from agentless_mini.chain.context import Gauge, fit_tree
 from agentless_mini.chain.file_lists import read_paths
-from agentless_mini.chain.lexical import PathIndex, Survey, is_sayable
+from agentless_mini.chain.file_roles import is_sayable
+from agentless_mini.chain.lexical import PathIndex, Survey
 from agentless_mini.chain.session import Draft, Session, Subject, answer_room, ask, fit_prompt
 from agentless_mini.domain import Completion, Decoding, FileKind, Localization, Message, Note, Rejected, Snapshot, Stage
 from agentless_mini.edits import answer_text
@@ -24,12 +25,16 @@ JOINING = 2
 _PATH = re.compile(r"(?<![\w.\-])[\w.\-]++(?:/[\w.\-]++){1,30}+")
 
 
-async def localize(subject: Subject, session: Session, settings: LocalizeSettings) -> Localization:
-    """Return the distinct lists of files to edit, most votes first.
+async def localize(
+    subject: Subject, session: Session, settings: LocalizeSettings, files: Sequence[str] = ()
+) -> Localization:
+    """Return the distinct lists of files to edit, most votes first; where the user gave `files`, these.
 
     A model that rewrites lines is not asked: one list, the first of the lexical ranking, is all that it can use.
     Raises `ContextTooSmall` and what the sampler raises.
     """
+    if files:
+        return given(files, subject.snapshot)
     card, ranked = await session.sampler.card(), subject.survey.ranked
     if settings.samples == 0 or card.decoding is Decoding.LINES:
         return _merge([], subject.survey, most=1, shown=0)

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import PurePosixPath
 
+from agentless_mini.chain.file_roles import holds_tests, runs_here
 from agentless_mini.chain.import_graph import ImportGraph
-from agentless_mini.chain.lexical import Mentions, holds_tests, rank_files, runs_here
+from agentless_mini.chain.lexical import Mentions, rank_files
 from agentless_mini.domain import FileKind, Issue, Runner, Snapshot, SourceFile
 
 # Of reciprocal rank fusion (Cormack et al. 2009): a place counts 1 / (FUSION + place), in the order of words twice.

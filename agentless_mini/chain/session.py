@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from agentless_mini.chain.context import Gauge
-from agentless_mini.chain.lexical import Survey, is_test_path
+from agentless_mini.chain.file_roles import is_test_path
+from agentless_mini.chain.lexical import Survey
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import (
     BoxLimits,

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agentless_mini.chain.context import Gauge, Source, fit_files
-from agentless_mini.chain.lexical import Mentions, runs_here
+from agentless_mini.chain.file_roles import runs_here
+from agentless_mini.chain.lexical import Mentions
 from agentless_mini.chain.related_tests import related_tests
 from agentless_mini.chain.session import (
     Boxes,

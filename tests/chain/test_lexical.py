@@ -4,19 +4,8 @@ import time
 
 import pytest
 
-from agentless_mini.chain.lexical import (
-    PathIndex,
-    candidate_files,
-    holds_tests,
-    is_test_file,
-    is_test_path,
-    mentions,
-    rank_files,
-    runs_here,
-    stems,
-    survey,
-    terms,
-)
+from agentless_mini.chain.file_roles import candidate_files, holds_tests, is_test_file, is_test_path, runs_here
+from agentless_mini.chain.lexical import PathIndex, mentions, rank_files, stems, survey, terms
 from agentless_mini.domain import FileKind, Issue, PastCommit, Runner, Snapshot, SourceFile
 
 
