@@ -5,14 +5,14 @@ better repair. The repair prompts leave an eighth of the window to the patches; 
 cut to it: whole ones from the end, then the middle of a long one. They never push out code.
 
 Parents, the patches that a prompt shows, are drawn at random or the best by a selector: tests, or a reward model. No
-two are of one normal form, and an answer that became no patch is a parent only while there is no patch.
-
-Nothing is chosen here: the answer is chosen over all rounds, by the same rules as without.
+two are of one normal form, and an answer that became no patch is a parent only while there is no patch. The patch is
+chosen over all rounds, by the same rules as without.
 """
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeVar
 
 from agentless_mini.chain.context import Gauge, without_middle
@@ -195,11 +195,8 @@ def fit_attempts(attempts: tuple[Attempt, ...], budget: int, gauge: Gauge) -> tu
 
     Where even what is said of the first is too long, its end goes.
     """
-    costs = [gauge.tokens(one.text + one.problem + " " * OVERHEAD_BYTES) for one in attempts]
-    kept = len(attempts)
-    while kept > 1 and sum(costs[:kept]) > budget:
-        kept -= 1
-    if sum(costs[:kept]) <= budget:
+    costs = accumulate(gauge.tokens(one.text + one.problem + " " * OVERHEAD_BYTES) for one in attempts)
+    if kept := sum(cost <= budget for cost in costs):
         return attempts[:kept]
 
     def letters(text: str, budget: int) -> int:
