@@ -42,14 +42,14 @@ def own_cases(given: GivenTests, snapshot: Snapshot, runner: Runner | None) -> t
         path, mark, name = case_id(said).partition("::")
         if path not in files:
             file = printable(said.partition("::")[0])
-            message = f"No text file of the repository is called {file!r}: give --failing-test PATH or PATH::NAME."
-            raise UsageError(message)
+            raise UsageError(
+                f"No text file of the repository is called {file!r}: give --failing-test PATH or PATH::NAME."
+            )
         selectable = name and (_SELECTABLE.fullmatch(name) or not path.endswith(".py"))
         if mark and (runner is Runner.COMMAND or not selectable):
-            message = (
+            raise UsageError(
                 f"The test {printable(said)!r} cannot be run by name here: give --failing-test {printable(path)} alone."
             )
-            raise UsageError(message)
         cases.setdefault(case_id(said), Case(case_id(said), Origin.GIVEN, path, files[path].data))
     for line in given.commands:
         if not line.strip() or "\0" in line:
@@ -77,7 +77,8 @@ def named_cases(issue: Issue, snapshot: Snapshot, runner: Runner) -> tuple[Case,
             ids[f"{path}{way}{parameters}"] = path
     known = {id_.partition("[")[0].rpartition("::")[2] for id_ in ids}
     bare = [name for name in dict.fromkeys(_NAME.findall(issue.text)) if len(name) >= _SHORTEST_NAME]
-    ids |= _alone([name for name in bare if name not in known], tuple(files.values()))
+    if unknown := [name for name in bare if name not in known]:
+        ids |= _alone(unknown, tuple(files.values()))
     if len(ids) > MOST_NAMED:
         return ()
     return tuple(Case(id_, Origin.GENERATED, path, files[path].data) for id_, path in ids.items())
@@ -85,8 +86,6 @@ def named_cases(issue: Issue, snapshot: Snapshot, runner: Runner) -> tuple[Case,
 
 def _alone(names: Sequence[str], files: Sequence[SourceFile]) -> dict[str, str]:
     """Return the ids of names that are defined once in all test files, with the paths of these."""
-    if not names:
-        return {}
     any_name = re.compile(rf"\b(?:{'|'.join(re.escape(name) for name in names)})\b".encode())
     defined = [(file.path + way, file.path) for file in files if any_name.search(file.data) for way in _ways(file.data)]
     homes = [[pair for pair in defined if pair[0].endswith(f"::{name}")] for name in names]

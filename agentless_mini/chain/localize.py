@@ -54,8 +54,8 @@ async def localize(
     room = card.context_window - answer_room(settings.max_tokens, card.context_window)
     made = await fit_prompt(session.sampler, room, draft)
     if made.cut:
-        said = f"The tree was cut to the likeliest {len(made.shown)} of {len(ranked)} files to fit the context."
-        session.watch(Note(said))
+        told = f"The tree was cut to the likeliest {len(made.shown)} of {len(ranked)} files to fit the context."
+        session.watch(Note(told))
     index, skipped = PathIndex(ranked), dict[int, str]()
     unseen = {name for name in subject.snapshot.ignored if name.endswith("/")}
     unseen |= {f"{file.path}/" for file in subject.snapshot.files if file.kind is FileKind.SUBMODULE}

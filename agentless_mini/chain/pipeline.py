@@ -106,12 +106,11 @@ async def resolve(
     """Find the files and sample repairs, while tests are written and proven; run all tests on all patches; choose.
 
     This is Agentless Mini (SWE-RL, arXiv 2502.18449), and with more than one round EvoScale (Satori-SWE, arXiv
-    2505.23604). Where `opening` gives no boxes, the vote alone chooses. What the stages have to note is told to
-    `session.watch` when it arises, and is in the prediction, once. `given` are the user's own failing tests, `files`
-    replace localization, `until` is the last stage.
+    2505.23604). Where `opening` gives no boxes, the vote alone chooses. Notes are told to `session.watch` when they
+    arise, and are in the prediction, once. `given` are the user's own failing tests, `files` replace localization,
+    `until` is the last stage. No valid patch is a result: `Prediction.choice` is None.
     Raises `NothingToEdit` where the tree holds no text file, `UsageError` as `check_named` and `check_rounds` do,
-    `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result: `Prediction.choice` is
-    None.
+    `ContextTooSmall`, and what the sampler and the sandbox raise.
     """
     check_named(files, given, snapshot, opening)
     watch, notes = _noting(session.watch)
@@ -194,16 +193,16 @@ def _planned(config: Config, known: Sequence[object], given: GivenTests, until: 
 
     `known` is what no file need be found for: files, or candidates.
     """
-    finding: list[Stage | Phase] = [] if known or not config.localize.samples else [Stage.LOCALIZE]
-    sampling: list[Stage | Phase] = [] if until is Until.LOCALIZE else [Stage.REPAIR, Stage.EVOLVE]
-    first: list[Stage | Phase] = []
-    last: list[Stage | Phase] = []
+    first: tuple[Stage | Phase, ...] = ()
+    finding: tuple[Stage | Phase, ...] = () if known or not config.localize.samples else (Stage.LOCALIZE,)
+    sampling: tuple[Stage | Phase, ...] = () if until is Until.LOCALIZE else (Stage.REPAIR, Stage.EVOLVE)
+    last: tuple[Stage | Phase, ...] = ()
     if tested and until is Until.TESTS:
-        proving = [Phase.ENVIRONMENT, Phase.REPRODUCTION]
-        first += proving if given.required else []
-        sampling += [Stage.REPRODUCE, *([] if first else proving)]
-        last = [Phase.REGRESSION, Phase.EXECUTION]
-    return Planned(tuple(tuple(step) for step in (first, finding, sampling, last) if step))
+        proving = (Phase.ENVIRONMENT, Phase.REPRODUCTION)
+        first = proving if given.required else ()
+        sampling += (Stage.REPRODUCE, *(() if first else proving))
+        last = (Phase.REGRESSION, Phase.EXECUTION)
+    return Planned(tuple(filter(None, (first, finding, sampling, last))))
 
 
 async def _subject(issue: Issue, snapshot: Snapshot, session: Session, given: Sequence[str]) -> Subject:
@@ -212,8 +211,7 @@ async def _subject(issue: Issue, snapshot: Snapshot, session: Session, given: Se
     of = known_by(issue, snapshot)
     ranked = await session.derive("candidate files", of, lambda: rank_files(issue, files, named, snapshot.history))
     if not ranked and not given:
-        message = f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path."
-        raise NothingToEdit(message)
+        raise NothingToEdit(f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path.")
     card = await session.sampler.card()
     shown = fit_issue(issue, card.context_window // ISSUE_SHARE, Gauge())
     if shown is not issue:

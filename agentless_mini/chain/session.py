@@ -200,8 +200,9 @@ async def fit_prompt(sampler: Sampler, room: int, draft: Callable[[int, Gauge], 
         if counted <= room and (calibrated or not made.cut):
             return made
         gauge, calibrated = gauge.corrected(gauge.of(made.messages), counted), True
-    message = f"The prompt does not fit {room} tokens: serve the model with a larger context, or shorten the issue."
-    raise ContextTooSmall(message)
+    raise ContextTooSmall(
+        f"The prompt does not fit {room} tokens: serve the model with a larger context, or shorten the issue."
+    )
 
 
 async def ask(
@@ -264,7 +265,19 @@ async def run_cases(
     seed = hashlib.sha256(f"{boxes.seed} {boxes.snapshot.digest} {patch and patch.normal}".encode()).hexdigest()
     planner = replace(_planner(boxes, attempt), canaries=canaries, seed=seed)
     files = await _files(patch, cases, boxes)
-    found = await _run(boxes, files, planner.together(cases), reached)
+
+    async def ran(
+        tasks: tuple[Task, ...], read: Callable[[Task, StepResult, Record], Mapping[str, CaseResult]]
+    ) -> Mapping[str, CaseResult] | Refused:
+        done = await _steps(boxes, files, tasks)
+        if isinstance(done, Refused):
+            return done
+        records = [(task, step, record_of(task, step)) for task, step in done]
+        if forged := next((record.forged for _, _, record in records if record.forged), ""):
+            return Refused(f"{FORGED}: {forged}")
+        return {name: result for three in records for name, result in read(*three).items()}
+
+    found = await ran(planner.together(cases), reached)
     if isinstance(found, Refused):
         return found
     results = dict(found)
@@ -272,7 +285,7 @@ async def run_cases(
     probes = left if len(left) <= PROBES else [left[place * len(left) // PROBES] for place in range(PROBES)]
     asked = {case.id for case in probes}
     for some in filter(None, (probes, [case for case in left if case.id not in asked])):
-        again = await _run(boxes, files, planner.one_by_one(some), settled)
+        again = await ran(planner.one_by_one(some), settled)
         if isinstance(again, Refused):
             return again
         results |= again
@@ -301,9 +314,10 @@ async def run_files(boxes: Boxes, paths: Sequence[str], budget: float, clock: fl
     seconds = min(boxes.limits.seconds, clock)
     boxes = replace(boxes, limits=replace(boxes.limits, result=room, seconds=seconds))
     cases = tuple(Case(path, Origin.REGRESSION, path) for path in dict.fromkeys(paths))
-    tasks = replace(_planner(boxes), budget=budget).together(cases)
-    times = (seconds if task.record else min(seconds, budget) for task in tasks)  # a command is a test
-    tasks = tuple(replace(task, step=replace(task.step, seconds=time)) for task, time in zip(tasks, times, strict=True))
+    tasks = tuple(
+        replace(task, step=replace(task.step, seconds=seconds if task.record else min(seconds, budget)))
+        for task in replace(_planner(boxes), budget=budget).together(cases)  # one without a record is a test itself
+    )
     done = await _steps(boxes, (), tasks)
     if isinstance(done, Refused):
         return FilesRun()
@@ -352,21 +366,6 @@ async def _installed(names: Sequence[str], boxes: Boxes) -> frozenset[str]:
     step = Step((program, "-I", "-c", FINDS, *names), variables=boxes.harness.variables)
     result = await boxes.sandbox.run(Job(boxes.place.environment, boxes.place.tree, (), (step,), boxes.limits))
     return frozenset(word for step in result.steps if step.succeeded for word in step.output.text().split())
-
-
-async def _run(
-    boxes: Boxes,
-    files: tuple[PlacedFile, ...],
-    tasks: tuple[Task, ...],
-    read: Callable[[Task, StepResult, Record], Mapping[str, CaseResult]],
-) -> Mapping[str, CaseResult] | Refused:
-    done = await _steps(boxes, files, tasks)
-    if isinstance(done, Refused):
-        return done
-    records = [(task, step, record_of(task, step)) for task, step in done]
-    if forged := next((record.forged for _, _, record in records if record.forged), ""):
-        return Refused(f"{FORGED}: {forged}")
-    return {name: result for three in records for name, result in read(*three).items()}
 
 
 async def _steps(

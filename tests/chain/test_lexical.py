@@ -34,6 +34,9 @@ def snapshot(*files: SourceFile, name: str = "shop") -> Snapshot:
         ("latest.py", False),
         ("test.py", True),
         ("pkg/test.py", False),
+        ("src/cart.ts", False),
+        ("src/testing/cart.js", False),
+        ("latest.js", False),
     ],
 )
 def test_test_files_are_told_by_their_names(path: str, expected: bool) -> None:
@@ -325,8 +328,3 @@ def test_a_test_of_another_language_is_told_by_its_path_and_run_by_its_runner(pa
     assert is_test_path(path)
     assert runs_here(path, runner)
     assert not runs_here("src/cart.py", runner)
-
-
-@pytest.mark.parametrize("path", ["src/cart.ts", "src/testing/cart.js", "latest.js"])
-def test_what_is_like_a_test_by_its_name_alone_is_none(path: str) -> None:
-    assert not is_test_path(path)

@@ -123,14 +123,6 @@ def test_the_earliest_sample_breaks_a_tie_whatever_the_order_of_the_candidates()
         assert "the earliest was taken" in choice.reason
 
 
-def test_samples_that_all_differ_are_said_to() -> None:
-    choice = vote(samples("ab"))
-    assert choice is not None
-    assert (choice.patch.diff, choice.votes, choice.reason) == (
-        b"a0", 1, "1 of 2 valid samples has it, as many as on 1 other; the earliest was taken",
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("method", Method)
 def test_without_a_valid_candidate_there_is_no_choice(method: Method) -> None:
     assert vote([]) is None
