@@ -87,10 +87,10 @@ def read_test(
 ) -> Case | Rejected:
     """Return the test file that a completion holds, with one vote, or why it holds none.
 
-    It is the last fenced block that parses as Python and holds a test for the runner. An answer without any fence is
-    such a block itself. It is put in `folder` ("" is the top of the tree), by a name that is not taken and made of its
-    normal form: tests that differ in comments, docstrings and formatting alone are one test.
-    For a runner of another language the block is of that, and the name like that of the path `example`.
+    It is the last fenced block that parses as Python and holds a test for the runner, or an answer without any fence.
+    It is put in `folder` ("" is the top of the tree), by a name that is not taken and made of its normal form: tests
+    that differ in comments, docstrings and formatting alone are one test. For a runner of another language the block is
+    of that, and the name like that of the path `example`.
     """
     if completion.finish is Finish.LENGTH:
         return Rejected(Reason.TRUNCATED, "the test was cut off by the token limit")
@@ -139,9 +139,8 @@ def _of_other(text: str, folder: str, taken: TakenNames, runner: Runner, example
 
 def _free(names: Sequence[str], taken: TakenNames) -> str | Rejected:
     """Return the first name that is free, else why that of the first is not."""
-    refusals = {name: taken.refusal(name) for name in names}
-    free = next((name for name, refusal in refusals.items() if refusal is None), "")
-    return free or next(refusal for refusal in refusals.values() if refusal is not None)
+    refusals = [taken.refusal(name) for name in names]
+    return next((name for name, why in zip(names, refusals, strict=True) if why is None), refusals[0] or "")
 
 
 def _blocks(lines: list[str], infos: re.Pattern[str] = _PYTHON_INFO) -> Iterator[str]:
@@ -209,8 +208,7 @@ def _parsed(code: bytes | str) -> ast.Module | str:
 
 # --- whether its failure shows the issue -----------------------------------------------------------------------------
 
-# It is told from the exception that ended the test, never from what was printed. It errs: a wrong use of the repository
-# may look like its fault, which is what the votes and the agreement of many tests are for.
+# It is told from the exception that ended the test, never from what was printed, and it errs: so many tests vote.
 
 # What a test that is wrong itself ends with: these count only where the repository's own code raises them and the
 # issue says their name.

@@ -1,11 +1,9 @@
 """Sample full-file repairs (SWE-RL, arXiv 2502.18449, "Agentless Mini"): the prompts, one for each distinct file list.
 
-Sample i goes to prompt i modulo their number, so more samples later only add to the ones that are there. Within
-the prompts the files stand in one order for all, the most wanted first, so that prompts share what they can of their
-beginning. Each answer is read into a patch that git accepts, or the reason why not.
-
-With a bound (`stop_when`) they are drawn in portions, and no further once the winner of the vote is settled. What is
-drawn is always a whole beginning of the run, so that a rerun finds it in the record and stops at the same place.
+Sample i goes to prompt i modulo their number, so more samples later only add to the ones that are there. In all prompts
+the files stand in one order, the most wanted first, so that these share their beginning. Each answer is read into a
+patch that git accepts, or the reason why not. With a bound (`stop_when`) samples are drawn in portions, and no further
+once the winner of the vote is settled: a whole beginning of the run, so that a rerun stops at the same place.
 """
 
 import asyncio
@@ -82,12 +80,9 @@ async def repair(
             if decided(candidates, whole - len(drawn), bound):
                 break
     if bound and len(drawn) < whole:
-        session.watch(
-            Note(
-                f"Sampling ended after {len(drawn)} of {whole} samples ({whole - len(drawn)} saved): the winner of the "
-                f"vote stays with a probability of {bound:g} at least (--stop-when)."
-            )
-        )
+        ended = f"Sampling ended after {len(drawn)} of {whole} samples ({whole - len(drawn)} saved)"
+        sure = f"the winner of the vote stays with a probability of {bound:g} at least (--stop-when)"
+        session.watch(Note(f"{ended}: {sure}."))
     if note:
         session.watch(Note(note))
     return candidates
@@ -121,8 +116,9 @@ async def repair_requests(
             room = budget - gauge.of(session.prompts.repair(subject.issue, subject.snapshot.name, (NO_FILE,)))
             fitted = fit_files(wanted, subject.issue, subject.survey.named, room, gauge, parts)
             if not fitted.files:
-                text = f"No part of {wanted[0].path} fits {budget} tokens: serve the model with a larger context."
-                raise ContextTooSmall(text)
+                raise ContextTooSmall(
+                    f"No part of {wanted[0].path} fits {budget} tokens: serve the model with a larger context."
+                )
             return Draft(messages(fitted.files), fitted, cut=bool(fitted.left_out or fitted.windowed))
 
         return await fit_prompt(session.sampler, prompt_room(card, settings.max_tokens) - spare, draft)
@@ -143,9 +139,8 @@ async def repair_requests(
         said = f"An answer may have {room} tokens, not {settings.max_tokens}: a quarter of the model's context at most."
         session.watch(Note(said))
     params = SamplingParams(room, settings.temperature, seed=settings.seed)
-    tasks = [
-        None if card.decoding is Decoding.FREE else EditTask(subject.issue.text, one.shown.files) for one in drafts
-    ]
+    free = card.decoding is Decoding.FREE
+    tasks = [None if free else EditTask(subject.issue.text, made.shown.files) for made in drafts]
     return [
         SampleRequest(card.name, made.messages, params, (), Stage.REPAIR, "", card.decoding, task)
         for made, task in zip(drafts, tasks, strict=True)
@@ -250,10 +245,9 @@ class Draws:
 def counted_once(drawn: Sequence[Drawn], request: SampleRequest) -> tuple[tuple[Candidate, ...], str]:
     """Return the candidates, those marked that repeat an answer and are no vote of their own; and a note, or "".
 
-    At temperature 0 a prompt has one answer, however often it is sampled. Above it equal answers are agreement, which
-    short edits of a sure model come to; but a whole run of `MANY_REPEATS` and in which no prompt was answered in two
-    ways is the work of a server that does not sample, or of a cache. Decoding under a constraint leaves few answers
-    to choose from, so there equality says nothing. `request` is any of those that were drawn.
+    At temperature 0 a prompt has one answer. Above it equal answers are agreement, but a run of `MANY_REPEATS` in which
+    no prompt was answered in two ways is the work of a server that does not sample, or of a cache. Decoding under a
+    constraint leaves few answers to choose from, so there equality says nothing. `request` is any of those drawn.
     """
     seen: set[tuple[str, str, str]] = set()
     marked = []

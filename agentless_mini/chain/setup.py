@@ -2,10 +2,8 @@
 
 The model is shown the files that declare, what the continuous integration does, and the end of the log. Each distinct
 answer is built in a box as every environment is, and the test files nearest to the issue run there: kept is the answer
-under which most tests pass. What serves is asked for once for a state of those files, whatever the issue.
-
-An environment can lie about its tests, whoever wrote how it is built. So its files cannot replace one of the tree or
-say how tests are run, and what it says counts for the choice among environments and patches alone.
+under which most tests pass, for this state of those files, whatever the issue. An environment can lie about its tests:
+so its files cannot replace one of the tree or say how tests are run.
 """
 
 import hashlib
