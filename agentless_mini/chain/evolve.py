@@ -213,10 +213,7 @@ def fit_attempts(attempts: tuple[Attempt, ...], budget: int, gauge: Gauge) -> tu
 
 
 def by_execution(tests: Callable[[], Awaitable["Batches | None"]], method: Method) -> BestFirst:
-    """Return the selector that runs the tests on the patches that are new, and ranks all as the choice does.
-
-    It knows no order where there are no `tests`, or none tells anything.
-    """
+    """Return the selector that runs the tests on new patches, and ranks all as the choice does, if a test tells any."""
 
     async def best_first(candidates: Sequence[Candidate]) -> Sequence[str]:
         held = await tests()
@@ -253,9 +250,8 @@ def by_reward(issue: Issue, session: Session) -> BestFirst:
 def scoring_of(scorer: Scorer, model: RewardModel, prompts: Prompts) -> Scoring:
     """Return the function by which a reward model scores patches, asked in the words of `prompts`.
 
-    The model is shown the issue as what a user asks and the patch, as a unified diff, as what is answered. It sees
-    neither the repository nor the tests. Of patches with one normal form the first is scored for all of them. The
-    function raises as `Scorer.scores`.
+    The model is shown the issue and the patch, as a unified diff, as its answer; neither the repository nor the tests.
+    Of patches with one normal form the first is scored for all. The function raises as `Scorer.scores`.
     """
 
     async def scores(issue: Issue, patches: Sequence[Patch]) -> Mapping[str, float]:

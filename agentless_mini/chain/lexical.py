@@ -1,7 +1,6 @@
 """Which files an issue points at, told without a model: the paths and names it mentions, and BM25 over file contents.
 
-It joins the model's own choice of Agentless Mini, so that a tree larger than the context still works. It knows
-nothing of prompts or token budgets; see `context`.
+It joins the model's own choice of Agentless Mini, so that a tree larger than the context still works.
 """
 
 import math
@@ -10,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import filterfalse, takewhile
+from itertools import filterfalse, islice, takewhile
 from typing import NamedTuple
 
 from agentless_mini.chain.file_roles import CODE_SUFFIX, candidate_files, is_test_path
@@ -141,13 +140,13 @@ def mentions(issue: Issue, files: Sequence[SourceFile]) -> Mentions:
             lines += [(path, int(number))] if number else []
     for said in _MODULE.findall(text):
         parts = said.split(".")
-        stems = ("/".join(parts[:end]) for end in range(len(parts), 1, -1))
-        found = (index.find(stem + end) for stem in stems for end in (".py", "/__init__.py"))
-        named += filter(None, [next(filter(None, found), None)])
+        modules = ("/".join(parts[:end]) for end in range(len(parts), 1, -1))
+        found = (index.find(module + end) for module in modules for end in (".py", "/__init__.py"))
+        named += islice(filter(None, found), 1)
     quoted = {word for span in re.findall(r"`{1,3}([^`]{1,4000})`", text) for word in _WORD.findall(span)}
     called = set(re.findall(r"([A-Za-z_]\w{2,63})\(", text))
-    shaped = {word for word in _WORD.findall(text) if "_" in word.strip("_") or re.search(r"[a-z][A-Z]", word)}
-    identifiers = frozenset(word for word in quoted | called | shaped if len(word) > 2)
+    cased = {word for word in _WORD.findall(text) if "_" in word.strip("_") or re.search(r"[a-z][A-Z]", word)}
+    identifiers = frozenset(word for word in quoted | called | cased if len(word) > 2)
     return Mentions(tuple(dict.fromkeys(named)), tuple(dict.fromkeys(lines)), identifiers)
 
 
@@ -237,9 +236,8 @@ def _parts(word: str) -> list[str]:
 
 
 def terms(text: str) -> list[str]:
-    """Split text into BM25's terms: whole identifiers and their parts, in lower case."""
-    words = _WORD.findall(text)
-    return [w.lower() for w in words] + [w.lower() for w in _SUBWORD.findall(text)]
+    """Split text into whole identifiers and their parts, in lower case."""
+    return [word.lower() for word in _WORD.findall(text) + _SUBWORD.findall(text)]
 
 
 class _Counted(NamedTuple):

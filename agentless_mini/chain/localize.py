@@ -1,8 +1,8 @@
 """Find the files to edit, on file level only (SWE-RL, arXiv 2502.18449, "Agentless Mini").
 
-The reference draws each sample over a tree in another order; here all samples share one prompt with one order, so that
-a server computes it once, and sampling at a temperature gives the variety. A ranking without a model decides what is
-shown of a tree that does not fit; of the files that the issue names, those that it puts first join every list.
+Unlike in the reference all samples share one prompt with one order of the tree, so that a server computes it once. A
+ranking without a model decides what is shown of a tree that does not fit; of the files that the issue names, those that
+it puts first join every list.
 """
 
 import re

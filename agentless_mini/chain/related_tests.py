@@ -1,8 +1,7 @@
-"""Which of a repository's own tests matter for the files that patches touch, told by reading.
+"""Which of a repository's own tests matter for the files that patches touch, told by reading: nothing is executed.
 
 Four orders are fused: a test imports a touched file, or what imports it; its name or folder is like the file's; it has
-the issue's words; commits before the base changed it together with the file. Which tests really run a line is not
-known: nothing is executed here. How a file's imports are read is in `import_graph`.
+the issue's words; commits before the base changed it together with the file.
 """
 
 import re

@@ -1,8 +1,4 @@
-"""What every stage of one issue works with: a model, whose window prompts are made to fit, and boxes that run tests.
-
-Given tests run on the tree with a patch or as it is, or all that are found in test files. What came of a test is read
-from records (see `testing`), and of a box from the sandbox.
-"""
+"""What every stage of one issue works with: a model, whose window prompts are made to fit, and boxes that run tests."""
 
 import asyncio
 import hashlib
@@ -258,9 +254,8 @@ async def run_cases(
     """Return what came of each case, in order, on the tree with a patch or as it is.
 
     All run in one box; what it did not get to runs in a second one, by itself. Where of `PROBES` of these none comes to
-    its end, the others are not run and are errors; else they run in a third box. Cases of one path must agree in their
-    `data`. With another `attempt` they are run again rather than found in the record. So many `canaries` run with them.
-    Raises `EnvironmentFailed` as the sandbox does.
+    its end, the others are errors; else they run in a third box. Cases of one path must agree in their `data`. With
+    another `attempt` they are run again rather than found in the record. Raises `EnvironmentFailed` as the sandbox does.
     """
     seed = hashlib.sha256(f"{boxes.seed} {boxes.snapshot.digest} {patch and patch.normal}".encode()).hexdigest()
     planner = replace(_planner(boxes, attempt), canaries=canaries, seed=seed)
