@@ -1,8 +1,9 @@
 """The tests that need no model: the user's own failing ones, and those that the issue names.
 
 They are taken as the tree has them, so that no patch can change what they ask. Whether they fail is found out in a box
-(`reproduce.confirm`). Those that the issue names are hints: they count as generated ones do. In an issue `path/to/test_a.py::Class::test_b` is found where the file has such a definition; a bare `test_b` only where
-exactly one test file of the tree defines it, once.
+(`reproduce.confirm`). Those that the issue names are hints: they count as generated ones do. In an issue
+`path/to/test_a.py::Class::test_b` is found where the file has such a definition; a bare `test_b` only where exactly one
+test file of the tree defines it, once.
 """
 
 import ast

@@ -255,7 +255,7 @@ async def run_cases(
 
     All run in one box; what it did not get to runs in a second one, by itself. Where of `PROBES` of these none comes to
     its end, the others are errors; else they run in a third box. Cases of one path must agree in their `data`. With
-    another `attempt` they are run again rather than found in the record. Raises `EnvironmentFailed` as the sandbox does.
+    another `attempt` they are not found in the record. Raises `EnvironmentFailed` as the sandbox does.
     """
     seed = hashlib.sha256(f"{boxes.seed} {boxes.snapshot.digest} {patch and patch.normal}".encode()).hexdigest()
     planner = replace(_planner(boxes, attempt), canaries=canaries, seed=seed)
