@@ -1,8 +1,8 @@
 """EvoScale (Satori-SWE, arXiv 2505.23604): the samples are spent in rounds, and each round is shown earlier patches.
 
 Round 0 samples plainly. A later prompt is a repair prompt with patches after it, asking for a review of each and a
-better repair. The repair prompts leave an eighth of the window to the patches; these have all that is left, and are
-cut to it: whole ones from the end, then the middle of a long one. They never push out code.
+better repair. The repair prompts leave an eighth of the window to the patches, which never push out code: they are cut
+to what is left, whole ones from the end, then the middle of a long one.
 
 Parents, the patches that a prompt shows, are drawn at random or the best by a selector: tests, or a reward model. No
 two are of one normal form, and an answer that became no patch is a parent only while there is no patch. The patch is

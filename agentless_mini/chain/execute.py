@@ -54,8 +54,8 @@ async def execute(
     """Return what the cases say of each distinct patch, in the order of its first sample. Boxes run side by side.
 
     In each box so many `canaries` run too, tests of ours: where they come out otherwise than known, the patch is
-    refused. Where a patch breaks few regression tests, these run once more: one that passes then is flaky, or met a busy
-    machine, and is kept. Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
+    refused. Where a patch breaks few regression tests, these run once more: one that passes then is flaky, or met a
+    busy machine, and is kept. Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
     """
     valid = valid_patches(candidates)
     patches = [valid[one.first] for one in counted_votes(candidates)]
