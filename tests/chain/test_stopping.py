@@ -12,17 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.chain.stopping import CONCENTRATION, DISCOUNT, INVALID, Tally, decided, stays, tally
-from agentless_mini.domain import Candidate, Patch, Reason, Rejected
-from tests.chain.voting import vote
+from agentless_mini.domain import Candidate, Patch
+from tests.chain.voting import samples, vote
 
 TALLIES = st.builds(Tally, st.lists(st.integers(1, 12), max_size=8).map(tuple), st.integers(0, 10))
-
-
-def samples(normals: str) -> list[Candidate]:
-    """Return a candidate for each letter, its normal form; a dot is one that was rejected."""
-    nothing = Rejected(Reason.NO_EDIT, "nothing")
-    outcomes = [nothing if one == "." else Patch(f"{one}{at}".encode(), one, ()) for at, one in enumerate(normals)]
-    return [Candidate("key", at, at, outcome) for at, outcome in enumerate(outcomes)]
 
 
 # --- what is counted -------------------------------------------------------------------------------------------------

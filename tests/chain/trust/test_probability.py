@@ -20,7 +20,8 @@ from agentless_mini.chain.rank import (
 )
 from agentless_mini.chain.trust import HARM, PINS, log_odds, probability
 from agentless_mini.domain import Candidate, Execution, Method, Patch
-from tests.chain.test_rank import candidates, drawn, execution, patch, samples, worlds
+from tests.chain.test_rank import candidates, drawn, execution, patch, worlds
+from tests.chain.voting import samples
 
 
 def chosen(normals: str, cases: str, outcomes: dict[str, str]) -> str:
