@@ -40,8 +40,8 @@ CREDENTIALS = 2  # SCM_CREDENTIALS
 SAID = frozenset({"begun", "start", "read", "end", "late", "stopped", "collected", "canary", "over", "done"})
 FILES = globals().get("FILES", {})  # type: dict[str, bytes]
 """What was read and checked before anything foreign ran: the programs by their names, and the plan."""
-_QUIET = ("-q", "--tb=short", "-p", "amini_pytest", "-p", "no:cacheprovider")
-_PLAIN = ("-q", "--tb=short", "-p", "amini_pytest", "-o", "addopts=", "-o", "required_plugins=")
+_QUIET = ("-q", "--tb=native", "-p", "amini_pytest", "-p", "no:cacheprovider")
+_PLAIN = ("-q", "--tb=native", "-p", "amini_pytest", "-o", "addopts=", "-o", "required_plugins=")
 WAYS = (_QUIET, _QUIET, _PLAIN, _PLAIN)
 """The arguments that pytest is tried with, one after the other until it begins: first apart from the tree."""
 
