@@ -91,10 +91,7 @@ class Source:
 
 
 def fit_issue(issue: Issue, budget: int, gauge: Gauge) -> Issue:
-    """Return the issue within `budget` tokens: of a longer one the first two thirds of that and the end are kept.
-
-    The start says what is wrong, and the end is where logs and tracebacks say why.
-    """
+    """Return the issue within `budget` tokens: of a longer one two thirds from the start, and the end."""
     total = gauge.tokens(issue.text)
     if total <= budget:
         return issue
@@ -202,10 +199,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """A file's lines, its definitions, and the rows at which its blocks begin, counted from 0 and ascending.
-
-    Blocks are functions, heads of classes and what stands between them.
-    """
+    """A file's lines, its definitions, and the rows from 0, ascending, at which its blocks begin."""
 
     texts: tuple[str, ...]
     definitions: tuple[Definition, ...]

@@ -131,8 +131,7 @@ class Batches:
     async def over(self, candidates: Sequence[Candidate]) -> Execution | None:
         """Return what all tests say of each distinct patch, by first sample, or None where there is no patch yet.
 
-        Only what is not known is run. Without a single test that tells something there is no verdict either.
-        Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
+        Only what is not known is run. Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
         """
         if not _touched(candidates):
             return None
@@ -237,8 +236,7 @@ class Batches:
     async def _add(self, cases: Sequence[Case]) -> None:
         """Add those tests that say something without a patch, run together as the patches will meet them.
 
-        A test may say something else beside others than before: another one leaves something behind in their process,
-        or it does not pass every time. Such a test would tell patches apart by chance, so it is left out.
+        Left out is one that says something else beside others: it would tell patches apart by chance.
         """
         if not cases:
             return
@@ -267,10 +265,7 @@ class Batches:
 
 
 def _odd(first: CaseResult, now: CaseResult) -> str:
-    """Say how a command that passes differs from how it went without a patch; "" where it does not.
-
-    Where it failed, its end is not known, but one of a runner of tests says at last how many there were.
-    """
+    """Say how a command that passes differs from how it went without a patch; "" where it does not."""
     if first.seconds >= 1 and now.seconds < first.seconds / 4:
         return "in a fraction of its time without the patch"
     before, after = (one.fault.message.strip().rpartition("\n")[2] if one.fault else "" for one in (first, now))
@@ -323,10 +318,7 @@ async def regress(
 async def _passing(
     boxes: Boxes, paths: Sequence[str], settings: RegressSettings
 ) -> tuple[list[CaseResult], Regressions]:
-    """Run test files until a limit is reached; return the tests that pass, as many as one patch may be asked.
-
-    What is told beside them has how many there are, and why the others are lost.
-    """
+    """Run test files until a limit is reached; return the tests that pass, and what became of all."""
     left, clock, ran, late, found = settings.budget, READING + settings.budget, 0, False, list[CaseResult]()
     most, passed = min(boxes.case_seconds, settings.budget / SHARES), dict[str, CaseResult]()
     timed = replace(boxes, case_seconds=most)

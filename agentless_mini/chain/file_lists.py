@@ -135,10 +135,7 @@ class _Finder:
         self._items: dict[str, list[str]] = {}
 
     def in_part(self, lines: list[str]) -> list[str]:
-        """Return the files of the last JSON in the lines, else of those lines that are items of a list.
-
-        Lists and dictionaries of Python count as JSON, and a comma after the last value.
-        """
+        """Return the files of the last JSON (or like it) in the lines, else of those that are items of a list."""
         text = _LAST_COMMA.sub("", "\n".join(lines))
         found = self._in_json(text) or self._in_json(text.replace("'", '"'))
         return found or [path for line in dict.fromkeys(lines) for path in self.item(line)]

@@ -114,10 +114,7 @@ def is_test_tool(snapshot: Snapshot) -> bool:
 
 
 def candidate_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
-    """Return the text files that may hold the fault: tests are left out unless the repository is a test tool.
-
-    Where there is nothing but tests, they are the candidates. A name that no prompt can carry is left out as well.
-    """
+    """Return the sayable text files without tests, unless all are, or the repository is a tool for tests."""
     texts = tuple(file for file in snapshot.files if file.kind is FileKind.TEXT and is_sayable(file.path))
     if is_test_tool(snapshot):
         return texts

@@ -43,10 +43,7 @@ MOST_LOOKED_INTO = 50
 
 
 def style_examples(issue: Issue, snapshot: Snapshot, found: Survey, runner: Runner) -> tuple[str, ...]:
-    """Return the paths of the runner's likeliest test files, best first.
-
-    Those that the issue names come before all others, then come those that are related to the likeliest files.
-    """
+    """Return the runner's likeliest test files: those that the issue names, then those of likely files."""
     kind = runner if runner in ROWS else Runner.PYTEST
     tests = tuple(file for file in test_files(snapshot, kind) if is_sayable(file.path))
     named, paths = mentions(issue, tests), {file.path for file in tests}

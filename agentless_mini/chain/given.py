@@ -31,8 +31,7 @@ _NAME = re.compile(r"(?<!\w)test[_A-Z]\w{1,100}(?!\w|/|\.py)")
 def own_cases(given: GivenTests, snapshot: Snapshot, runner: Runner | None) -> tuple[Case, ...]:
     """Return the user's tests, in order, each once; without a runner any name may be selected.
 
-    Raises `UsageError` for a path that is no text file of the tree, a name that the runner cannot select, and an empty
-    command.
+    Raises `UsageError` for what is no text file of the tree, no name that the runner can select, or an empty command.
     """
     files = {file.path: file for file in snapshot.files if file.kind is FileKind.TEXT} if given.tests else {}
     cases: dict[str, Case] = {}

@@ -93,11 +93,7 @@ def _places(text: str, words: str) -> Iterator[int]:
 
 
 class _Modules:
-    """The Python files of a tree by the names of their modules.
-
-    A name can be looked up from several folders: the top, each `src` or `lib`, the folder above a top-level package,
-    and the folder of a script or a test that is in no package.
-    """
+    """The Python files of a tree by the names of their modules, looked up from several folders."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         # A package hides a module of its name, as it does for Python: it comes later in this order.

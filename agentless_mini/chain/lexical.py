@@ -320,10 +320,7 @@ class _Vocabulary:
 def _past(
     paths: Collection[str], history: Sequence[PastCommit], query: Mapping[str, float], vocabulary: _Vocabulary
 ) -> Mapping[str, Mapping[str, float]]:
-    """Return how much like the query the messages of all commits that touched a file are, and the one most like it.
-
-    The fewer files a commit touched, the more it says of each.
-    """
+    """Return how like the query all messages of a file's commits are, and the likest one; small commits count more."""
     messages = [vocabulary.counted(commit.message.encode(errors="replace")) for commit in history]
     most, told, lengths = dict[str, float](), dict[str, dict[str, int]](), Counter[str]()
     for commit, message, score in zip(history, messages, _bm25(_worth(query, messages), messages), strict=True):

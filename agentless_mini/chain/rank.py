@@ -212,10 +212,7 @@ def score(standing: Standing, count: Totals) -> Fraction:
 
 
 def _fixing(standings: Sequence[Standing], count: Totals) -> frozenset[str]:
-    """Return the patches with which a reproducing case passes, and that break at most few tests more than the best.
-
-    A right fix may break the one old test that pins the fault; a patch that changes nothing breaks the fewest.
-    """
+    """Return the patches that pass a reproducing case and break few tests more than the best: one may pin the fault."""
     most = max((len(one.kept) for one in standings), default=0)
     few = max(1, count.regressions // PINNED_SHARE)
     return frozenset(one.normal for one in standings if one.reproducing and most - len(one.kept) <= few)

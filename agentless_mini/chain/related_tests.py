@@ -96,10 +96,7 @@ def _reach(graph: ImportGraph, touched: Collection[str]) -> dict[str, float]:
 
 
 def likeness(test: str, touched: Iterable[str]) -> float:
-    """Return how like a test's path is to that of the touched file it is most like, from 0 to 1.
-
-    It is like a file by its name, by a folder named for it, and by lying beside it.
-    """
+    """Return how like a touched file a test is, from 0 to 1: by its name, a folder of that name, and its place."""
     said, (folder, _, _) = subject_of(test), test.rpartition("/")
     words, around = f" {' '.join(_WORD.findall(said))} ", set(map(subject_of, folder.split("/")))
     best = 0.0
@@ -116,10 +113,7 @@ def likeness(test: str, touched: Iterable[str]) -> float:
 
 @lru_cache(maxsize=65_536)
 def subject_of(path: str) -> str:
-    """Return what a file is about, by its name in lower case: "cart" of `test_cart.py`, `CartTest.java`.
-
-    Empty where the name tells nothing: of `tests.py`.
-    """
+    """Return what a file is about by its name: "cart" of `test_cart.py`, `CartTest.java`; "" of `tests.py`."""
     parts, name = PurePosixPath(path).parts, PurePosixPath(path).stem
     if name in {"__init__", "__main__"}:
         name = parts[-2] if len(parts) > 1 else ""

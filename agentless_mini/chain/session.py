@@ -183,11 +183,10 @@ def answer_room(max_tokens: int, context_window: int) -> int:
 
 
 async def fit_prompt(sampler: Sampler, room: int, draft: Callable[[int, Gauge], Draft[Shown]]) -> Draft[Shown]:
-    """Return the fullest draft of at most `room` tokens by the server's count.
+    """Return the fullest draft of at most `room` tokens by the server's count, or raise `ContextTooSmall`.
 
     `draft` is called with a budget in tokens for the whole prompt and a gauge, and must keep to them. A first draft
     that was cut by an uncalibrated gauge is made again with what its count taught.
-    Raises `ContextTooSmall` where no draft fits.
     """
     gauge, calibrated = Gauge(), False
     for _ in range(MOST_ROUNDS):

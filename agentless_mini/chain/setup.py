@@ -106,10 +106,7 @@ async def set_up(
 
 @dataclass(frozen=True, slots=True)
 class _Trying:
-    """The environments of one issue, each opened once: by commands, "" for what the tree declares.
-
-    The files `shown` have the digest `of`, by which answers are kept.
-    """
+    """The environments of one issue by commands, "" for what is declared; `of` is the digest of files `shown`."""
 
     subject: Subject
     session: Session

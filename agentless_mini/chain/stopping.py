@@ -35,10 +35,7 @@ class Tally:
 
 
 def tally(candidates: Iterable[Candidate]) -> Tally:
-    """Return the votes by normal form, the smallest `order` first.
-
-    What uses undefined names cannot win where anything else is there, and counts as invalid then.
-    """
+    """Return the votes, the earliest first; beside others, what uses undefined names counts as invalid."""
     drawn = tuple(candidates)
     polled = counted_votes(drawn)
     standing = [one for one in polled if not one.undefined] or list(polled)

@@ -58,10 +58,9 @@ def probability(odds: float) -> float:
 
 
 def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
-    """Return the log odds that each patch is right, by normal form.
+    """Return the log odds that each patch is right, by normal form; the order of `known` does not matter.
 
-    More votes, more tests that pass, and fewer that break never lower a patch's own odds; seldom do they lift another
-    more, by what they say of a test that both break. The order of `known` does not matter.
+    More votes, more tests that pass, and fewer that break never lower a patch's own odds.
     """
     tried = [one for one in known if not one.untried and not one.refused]
     passed = [one.reproducing for one in tried]
