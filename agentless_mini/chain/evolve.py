@@ -155,7 +155,7 @@ def shuffled(items: Sequence[Item], seed: str) -> tuple[Item, ...]:
 
 
 def random_parents(drawn: Sequence[Drawn], most: int, seed: str) -> tuple[Drawn, ...]:
-    """Return `most` patches of the last round that has any, in random order; else distinct answers of the last."""
+    """Return at most `most` patches of the last round that has any, in random order; else distinct last answers."""
     last = max((one.candidate.round for one in drawn if isinstance(one.candidate.outcome, Patch)), default=None)
     if last is not None:
         found = distinct([one for one in drawn if one.candidate.round == last])

@@ -100,33 +100,26 @@ class _Batch:
         return isinstance(candidate.outcome, Patch) and candidate.outcome.normal not in self.verdicts
 
 
+@dataclass(slots=True)
 class Batches:
-    """All tests of one issue, and what they say of its patches so far."""
+    """All tests of one issue, and what they say of its patches so far.
 
-    def __init__(
-        self,
-        boxes: Boxes,
-        reproducing: Sequence[Case],
-        settings: RegressSettings,
-        *,
-        given_first: int | None = None,
-        spare: Spare | None = None,
-    ) -> None:
-        """Begin with the tests that reproduce the issue; nothing is run yet.
+    `reproducing` are the tests that show the issue. With `given_first` the given ones run alone on all patches of the
+    one round that there is, and the others on those patches alone that pass as many of them as any does: no other could
+    be chosen. A number means candidates that are ranked: so many are tried at a time, until one passes all tests; 0:
+    all at once. `spare` returns the regression tests that count.
+    """
 
-        With `given_first` the tests that are given run alone on all patches of the one round that there is, and the
-        others on those patches alone that pass as many of them as any does: no other could be chosen. A number means
-        candidates that are ranked: so many are tried at a time, until one passes all tests; 0: all at once.
-        `spare` returns the regression tests that count.
-        """
-        self._boxes = boxes
-        self._reproducing = tuple(reproducing)
-        self._settings = settings
-        self._given_first = given_first
-        self._spare = spare
-        self._touched: frozenset[str] = frozenset()
-        self._batches: list[_Batch] = []
-        self._found, self._why, self._none = 0, list[str](), "none passes beside the others"
+    boxes: Boxes
+    reproducing: Sequence[Case]
+    settings: RegressSettings
+    given_first: int | None = field(default=None, kw_only=True)
+    spare: Spare | None = field(default=None, kw_only=True)
+    _touched: frozenset[str] = field(default=frozenset(), init=False)
+    _batches: list[_Batch] = field(default_factory=list, init=False)
+    _found: int = field(default=0, init=False)
+    _why: list[str] = field(default_factory=list, init=False)
+    _none: str = field(default="none passes beside the others", init=False)
 
     async def over(self, candidates: Sequence[Candidate]) -> Execution | None:
         """Return what all tests say of each distinct patch, by first sample, or None where there is no patch yet.
@@ -135,11 +128,11 @@ class Batches:
         """
         if not _touched(candidates):
             return None
-        if self._given_first is None or self._batches:
+        if self.given_first is None or self._batches:
             await self._all(candidates)
         else:
-            await self._add([case for case in self._reproducing if case.origin is Origin.GIVEN])
-            await self._in_portions(candidates, (self._batches and self._given_first) or len(candidates))
+            await self._add([case for case in self.reproducing if case.origin is Origin.GIVEN])
+            await self._in_portions(candidates, (self._batches and self.given_first) or len(candidates))
         verdicts = []
         for normal in self._batches[0].verdicts if self._batches else ():
             said = [batch.verdicts[normal] for batch in self._batches if normal in batch.verdicts]
@@ -155,11 +148,11 @@ class Batches:
         """Return what became of the repository's own tests so far; None where none was wanted."""
         run = sum(case.origin is Origin.REGRESSION for batch in self._batches for case in batch.cases)
         told = Regressions(self._found, run, ", ".join(filter(None, self._why)) or ("" if run else self._none))
-        return told if self._settings.budget and self._touched else None
+        return told if self.settings.budget and self._touched else None
 
     def doubts(self, patch: Patch) -> tuple[str, ...]:
         """Return what is odd about the user's commands that pass with a patch, which may just end them."""
-        every = self._boxes.harness.runner is Runner.COMMAND
+        every = self.boxes.harness.runner is Runner.COMMAND
         return tuple(
             f"{now.id} passes {odd}"
             for batch in self._batches
@@ -181,7 +174,7 @@ class Batches:
             ]
             if end < len(candidates) and 0 in missed:
                 told = f"{len(candidates) - end} of {len(candidates)} samples were not tested"
-                self._boxes.watch(Note(f"{told}: one that the model finds likelier passes all tests."))
+                self.boxes.watch(Note(f"{told}: one that the model finds likelier passes all tests."))
                 break
 
     def _most_passing(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
@@ -203,7 +196,7 @@ class Batches:
         """Run on each distinct patch what it has not met."""
         for batch in batches:
             if owed := [one for one in candidates if batch.owes(one)]:
-                found = await execute(self._boxes, owed, batch.cases, batch.canaries)
+                found = await execute(self.boxes, owed, batch.cases, batch.canaries)
                 batch.verdicts.update({verdict.normal: verdict for verdict in found})
 
     async def _gather(self, touched: frozenset[str]) -> None:
@@ -212,13 +205,13 @@ class Batches:
             return
         there = [pair for batch in self._batches for pair in zip(batch.cases, batch.before, strict=True)]
         spent = [result.seconds for case, result in there if case.origin is Origin.REGRESSION]
-        wanted = [] if self._touched else list(self._reproducing)
-        if self._settings.budget and len(spent) < self._settings.most:
-            left = {"budget": max(0.0, self._settings.budget - sum(spent)), "most": self._settings.most - len(spent)}
+        wanted = [] if self._touched else list(self.reproducing)
+        if self.settings.budget and len(spent) < self.settings.most:
+            left = {"budget": max(0.0, self.settings.budget - sum(spent)), "most": self.settings.most - len(spent)}
             own = [case.path for case in wanted if case.origin is Origin.GIVEN and case.path]
-            settings = self._settings.model_copy(update=left)
-            cases, came = await regress(self._boxes, touched - self._touched, settings, own)
-            kept = await self._spare(cases) if self._spare else cases
+            settings = self.settings.model_copy(update=left)
+            cases, came = await regress(self.boxes, touched - self._touched, settings, own)
+            kept = await self.spare(cases) if self.spare else cases
             wanted += kept
             self._found += came.found
             self._none = self._none if came.found else came.why
@@ -231,7 +224,7 @@ class Batches:
         self._touched |= touched
         if (told := self.regressions) and not told.run:
             warning = f"WARNING: no regression test is left, so none tells what a patch breaks: {told.why}."
-            self._boxes.watch(Note(warning))
+            self.boxes.watch(Note(warning))
 
     async def _add(self, cases: Sequence[Case]) -> None:
         """Add those tests that say something without a patch, run together as the patches will meet them.
@@ -242,23 +235,23 @@ class Batches:
             return
         own = sum(case.origin is Origin.REGRESSION for case in cases)
         if own:
-            self._boxes.watch(PhaseSaid(Phase.REGRESSION, "all that pass a second time, together"))
+            self.boxes.watch(PhaseSaid(Phase.REGRESSION, "all that pass a second time, together"))
         canaries = CANARIES
-        results = await run_cases(self._boxes, None, cases, canaries=canaries)
+        results = await run_cases(self.boxes, None, cases, canaries=canaries)
         if isinstance(results, Refused):
             canaries = 0
-            results = await run_cases(self._boxes, None, cases)
-            self._boxes.watch(Note(UNTOLD))
+            results = await run_cases(self.boxes, None, cases)
+            self.boxes.watch(Note(UNTOLD))
         if isinstance(results, Refused):
             raise EnvironmentFailed(f"The tests cannot be put over the tree ({results.detail}): use --sandbox none.")
         pairs = zip(cases, results, strict=True)
         told = [(case, one) for case, one in pairs if (one.outcome is Outcome.PASS) is not case.origin.reproduces]
         if own:
-            self._boxes.watch(BoxDone(Phase.REGRESSION, tuple(one.outcome for one in results)))
+            self.boxes.watch(BoxDone(Phase.REGRESSION, tuple(one.outcome for one in results)))
             lost = own - sum(case.origin is Origin.REGRESSION for case, _ in told)
             self._why.append(f"{lost} not passing a second time" if lost else "")
         if dropped := len(cases) - len(told):
-            self._boxes.watch(Note(f"Tests with another result beside the others were dropped: {dropped}."))
+            self.boxes.watch(Note(f"Tests with another result beside the others were dropped: {dropped}."))
         if told:
             held, before = tuple(case for case, _ in told), tuple(result for _, result in told)
             self._batches.append(_Batch(held, before, canaries))

@@ -212,7 +212,7 @@ def score(standing: Standing, count: Totals) -> Fraction:
 
 
 def _fixing(standings: Sequence[Standing], count: Totals) -> frozenset[str]:
-    """Return the patches that pass a reproducing case and break few tests more than the best: one may pin the fault."""
+    """Return the patches that pass a reproducing test and break few more than the best: a fix may break its pin."""
     most = max((len(one.kept) for one in standings), default=0)
     few = max(1, count.regressions // PINNED_SHARE)
     return frozenset(one.normal for one in standings if one.reproducing and most - len(one.kept) <= few)

@@ -11,7 +11,7 @@ import gc
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agentless_mini.chain.context import Fitted, Gauge, Source, fit_files
 from agentless_mini.chain.session import Draft, Session, Subject, answer_room, fit_prompt, together
@@ -178,21 +178,21 @@ class Drawn:
     reasoning: str = ""
 
 
+@dataclass(slots=True)
 class Draws:
     """The samples of one issue, drawn round by round. A prompt that comes again goes on with its next sample.
 
-    Each distinct answer is read once, and git asked once for each distinct patch.
+    Each distinct answer is read once, against `tree`, and git asked once for each distinct patch. With `greedy_first`
+    place 0 goes to the first prompt at temperature 0.
     """
 
-    def __init__(self, tree: Tree, match: Matching, session: Session, *, greedy_first: bool = False) -> None:
-        """Read answers against `tree`. With `greedy_first` place 0 goes to the first prompt at temperature 0."""
-        self._greedy_first = greedy_first
-        self._tree = tree
-        self._match = match
-        self._session = session
-        self._taken: Counter[str] = Counter()
-        self._known: dict[tuple[str, str, Finish], Patch | Rejected] = {}
-        self._checked: dict[bytes, Patch | Rejected] = {}
+    tree: Tree
+    match: Matching
+    session: Session
+    greedy_first: bool = field(default=False, kw_only=True)
+    _taken: Counter[str] = field(default_factory=Counter, init=False)
+    _known: dict[tuple[str, str, Finish], Patch | Rejected] = field(default_factory=dict, init=False)
+    _checked: dict[bytes, Patch | Rejected] = field(default_factory=dict, init=False)
 
     async def draw(self, requests: Sequence[SampleRequest], places: range, number: int = 0) -> list[Drawn]:
         """Draw a sample for each place, in round `number`; return them in order of place.
@@ -201,16 +201,16 @@ class Draws:
         no indices and no instance yet. Raises what the sampler raises.
         """
         jobs = []
-        if self._greedy_first and 0 in places:
+        if self.greedy_first and 0 in places:
             params = replace(requests[0].params, temperature=0.0)
-            greedy = replace(requests[0], params=params, indices=(0,), instance=self._session.instance)
+            greedy = replace(requests[0], params=params, indices=(0,), instance=self.session.instance)
             jobs, places = [self._follow(greedy, {0: 0}, number)], range(1, places.stop)
         for turn, request in enumerate(requests):
             key, dealt = request.key(), [place for place in places if place % len(requests) == turn]
             indices = range(self._taken[key], self._taken[key] + len(dealt))
             self._taken[key] += len(dealt)
             if dealt:
-                whole = replace(request, indices=tuple(indices), instance=self._session.instance)
+                whole = replace(request, indices=tuple(indices), instance=self.session.instance)
                 jobs.append(self._follow(whole, dict(zip(indices, dealt, strict=True)), number))
         drawn = [one for group in await together(jobs) for one in group]
         return sorted(drawn, key=lambda one: one.candidate.order)
@@ -218,16 +218,16 @@ class Draws:
     async def _follow(self, request: SampleRequest, orders: dict[int, int], number: int) -> list[Drawn]:
         """Draw the samples of one prompt and read each as soon as it is there; `orders` has their places by index."""
         key, drawn = request.key(), []
-        async for completion in self._session.sampler.sample(request):
+        async for completion in self.session.sampler.sample(request):
             outcome = await asyncio.get_running_loop().run_in_executor(_READING, self._read, completion)
             if isinstance(outcome, Patch):
                 if outcome.diff not in self._checked:
-                    self._checked[outcome.diff] = await asyncio.to_thread(self._session.check, outcome)
+                    self._checked[outcome.diff] = await asyncio.to_thread(self.session.check, outcome)
                 outcome = self._checked[outcome.diff]
             candidate = Candidate(key, completion.index, orders[completion.index], outcome, number)
             drawn.append(Drawn(candidate, completion.text, completion.reasoning))
             rejected = outcome if isinstance(outcome, Rejected) else None
-            self._session.watch(SampleDone(request.stage, completion, rejected))
+            self.session.watch(SampleDone(request.stage, completion, rejected))
         return drawn
 
     def _read(self, completion: Completion) -> Patch | Rejected:
@@ -236,7 +236,7 @@ class Draws:
             was_on = gc.isenabled()
             gc.disable()  # syntax trees are many objects and no cycle, and a collection stops all threads
             try:
-                self._known[key] = read_answer(completion, self._tree, self._match, self._session.marks)
+                self._known[key] = read_answer(completion, self.tree, self.match, self.session.marks)
             finally:
                 (gc.enable if was_on else gc.disable)()
         return self._known[key]
