@@ -16,9 +16,9 @@ PACKAGE = Path(agentless_mini.__file__).parent
 CORE = {
     "domain", "errors", "edits", "model/grammar", "model/embedded/mutants", "model/embedded/regions",
     "learning/matching", "learning/reward",
-    *(f"chain/{name}" for name in ("context", "file_lists", "generated_tests", "given", "import_graph", "lexical")),
-    *(f"chain/{name}" for name in ("measures", "other_imports", "prompts", "rank", "related_tests", "stopping")),
-    "chain/trust",
+    *(f"chain/{name}" for name in ("context", "file_lists", "file_roles", "generated_tests", "given", "import_graph")),
+    *(f"chain/{name}" for name in ("lexical", "measures", "other_imports", "prompts", "rank", "related_tests")),
+    "chain/stopping", "chain/trust",
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the room around it.
 BOXED = {"sandbox/inside", "testing/inside"}

@@ -3,10 +3,8 @@
 The rule for files: a part of the room is dealt to them, the first of the list gets most; for the rest the functions of
 all are bought, those most alike to the issue first. What a file does not need of its share goes to the others. One that
 needs more than its share is shown in part: its best functions, and an outline of others. A file is left out only where
-its share is too small for any part. An issue that takes too much itself loses its middle.
-
-Sizes are in estimated tokens: bytes times a ratio that the caller learns from the server's own count (`Gauge`). This
-module never talks to a server.
+its share is too small for any part. Sizes are in estimated tokens: bytes times a ratio that the caller learns from the
+server's own count (`Gauge`).
 """
 
 import ast
@@ -93,17 +91,13 @@ class Source:
 
 
 def fit_issue(issue: Issue, budget: int, gauge: Gauge) -> Issue:
-    """Return the issue within `budget` tokens: of a longer one the first two thirds of that and the end are kept.
-
-    The start says what is wrong, and the end is where logs and tracebacks say why.
-    """
+    """Return the issue within `budget` tokens: of a longer one two thirds from the start, and the end."""
     total = gauge.tokens(issue.text)
     if total <= budget:
         return issue
-    kept = int(len(issue.text) * budget / total)
-    head = issue.text[: kept * 2 // 3]
-    tail = issue.text[len(issue.text) - kept // 3 :]
-    left_out = len(issue.text) - len(head) - len(tail)
+    text, kept = issue.text, int(len(issue.text) * budget / total)
+    head, tail = text[: kept * 2 // 3], text[len(text) - kept // 3 :]
+    left_out = len(text) - len(head) - len(tail)
     return Issue(f"{head}\n[... {left_out} characters of the issue are not shown ...]\n{tail}", issue.source)
 
 
@@ -187,13 +181,11 @@ def _part(source: Source, issue: Issue, named: Mentions, spans: Sequence[range],
             chosen.update(window)
     excerpts = _excerpts(sorted(chosen), lines.texts, sizes)
     covered = {one.first - 1 + row for one in excerpts for row in range(one.text.count("\n"))}
-    outline: list[Excerpt] = []
-    for row in (span.start for span in spans if span.start in outlined and span.start not in covered):
-        for_outline -= len(outlined[row].encode(errors="replace"))
-        if for_outline >= 0:
-            outline.append(Excerpt(row + 1, outlined[row]))
-    outline.sort(key=lambda one: one.first)
-    return ShownFile(source.path, excerpts, whole=False, outline=tuple(outline), lines=len(lines.texts))
+    rows = [span.start for span in spans if span.start in outlined and span.start not in covered]
+    costs = itertools.accumulate(len(outlined[row].encode(errors="replace")) for row in rows)
+    afforded = sorted(row for row, cost in zip(rows, costs, strict=True) if cost <= for_outline)
+    outline = tuple(Excerpt(row + 1, outlined[row]) for row in afforded)
+    return ShownFile(source.path, excerpts, whole=False, outline=outline, lines=len(lines.texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +199,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """A file's lines, its definitions, and the rows at which its blocks begin, counted from 0 and ascending.
-
-    Blocks are functions, heads of classes and what stands between them.
-    """
+    """A file's lines, its definitions, and the rows from 0, ascending, at which its blocks begin."""
 
     texts: tuple[str, ...]
     definitions: tuple[Definition, ...]

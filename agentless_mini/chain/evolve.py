@@ -1,18 +1,18 @@
 """EvoScale (Satori-SWE, arXiv 2505.23604): the samples are spent in rounds, and each round is shown earlier patches.
 
 Round 0 samples plainly. A later prompt is a repair prompt with patches after it, asking for a review of each and a
-better repair. The repair prompts leave an eighth of the window to the patches; these have all that is left, and are
-cut to it: whole ones from the end, then the middle of a long one. They never push out code.
+better repair. The repair prompts leave an eighth of the window to the patches, which never push out code: they are cut
+to what is left, whole ones from the end, then the middle of a long one.
 
 Parents, the patches that a prompt shows, are drawn at random or the best by a selector: tests, or a reward model. No
-two are of one normal form, and an answer that became no patch is a parent only while there is no patch.
-
-Nothing is chosen here: the answer is chosen over all rounds, by the same rules as without.
+two are of one normal form, and an answer that became no patch is a parent only while there is no patch. The patch is
+chosen over all rounds, by the same rules as without.
 """
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeVar
 
 from agentless_mini.chain.context import Gauge, without_middle
@@ -155,10 +155,7 @@ def shuffled(items: Sequence[Item], seed: str) -> tuple[Item, ...]:
 
 
 def random_parents(drawn: Sequence[Drawn], most: int, seed: str) -> tuple[Drawn, ...]:
-    """Return at most `most` of the last round in which there is a patch, in a random order.
-
-    While there is none, they are answers of the last round, no two alike.
-    """
+    """Return at most `most` patches of the last round that has any, in random order; else distinct last answers."""
     last = max((one.candidate.round for one in drawn if isinstance(one.candidate.outcome, Patch)), default=None)
     if last is not None:
         found = distinct([one for one in drawn if one.candidate.round == last])
@@ -195,11 +192,8 @@ def fit_attempts(attempts: tuple[Attempt, ...], budget: int, gauge: Gauge) -> tu
 
     Where even what is said of the first is too long, its end goes.
     """
-    costs = [gauge.tokens(one.text + one.problem + " " * OVERHEAD_BYTES) for one in attempts]
-    kept = len(attempts)
-    while kept > 1 and sum(costs[:kept]) > budget:
-        kept -= 1
-    if sum(costs[:kept]) <= budget:
+    costs = accumulate(gauge.tokens(one.text + one.problem + " " * OVERHEAD_BYTES) for one in attempts)
+    if kept := sum(cost <= budget for cost in costs):
         return attempts[:kept]
 
     def letters(text: str, budget: int) -> int:
@@ -216,10 +210,7 @@ def fit_attempts(attempts: tuple[Attempt, ...], budget: int, gauge: Gauge) -> tu
 
 
 def by_execution(tests: Callable[[], Awaitable["Batches | None"]], method: Method) -> BestFirst:
-    """Return the selector that runs the tests on the patches that are new, and ranks all as the choice does.
-
-    It knows no order where there are no `tests`, or none tells anything.
-    """
+    """Return the selector that runs the tests on new patches, and ranks all as the choice does, if a test tells any."""
 
     async def best_first(candidates: Sequence[Candidate]) -> Sequence[str]:
         held = await tests()
@@ -256,9 +247,8 @@ def by_reward(issue: Issue, session: Session) -> BestFirst:
 def scoring_of(scorer: Scorer, model: RewardModel, prompts: Prompts) -> Scoring:
     """Return the function by which a reward model scores patches, asked in the words of `prompts`.
 
-    The model is shown the issue as what a user asks and the patch, as a unified diff, as what is answered. It sees
-    neither the repository nor the tests. Of patches with one normal form the first is scored for all of them. The
-    function raises as `Scorer.scores`.
+    The model is shown the issue and the patch, as a unified diff, as its answer; neither the repository nor the tests.
+    Of patches with one normal form the first is scored for all. The function raises as `Scorer.scores`.
     """
 
     async def scores(issue: Issue, patches: Sequence[Patch]) -> Mapping[str, float]:

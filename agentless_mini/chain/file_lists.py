@@ -74,8 +74,7 @@ def read_paths(completion: Completion, tree: PathIndex, most: int, marks: Marks 
 
 def _lists(lines: list[str], finder: "_Finder") -> Iterator[Iterable[str]]:
     """Yield what may be the list, the likeliest first."""
-    blocks: list[list[str]] = []  # within fences; the last may lack its end
-    is_inside = False
+    blocks, is_inside = list[list[str]](), False  # within fences; the last may lack its end
     for line in lines:
         if _FENCE.fullmatch(line):
             is_inside = not is_inside
@@ -107,8 +106,7 @@ def _json_values(text: str, start: int, stop: int, depth: int = 0) -> Iterator[t
 
 def _bracketed(text: str, start: int, stop: int) -> list[tuple[int, int]]:
     """Return the outermost parts between brackets that match, those in strings left alone."""
-    opened: list[int] = []
-    found: list[tuple[int, int]] = []
+    opened, found = list[int](), list[tuple[int, int]]()
     for match in _BRACKET.finditer(text, start, stop):
         if match[0] in {"[", "{"}:
             opened.append(match.start())
@@ -137,10 +135,7 @@ class _Finder:
         self._items: dict[str, list[str]] = {}
 
     def in_part(self, lines: list[str]) -> list[str]:
-        """Return the files of the last JSON in the lines, else of those lines that are items of a list.
-
-        Lists and dictionaries of Python count as JSON, and a comma after the last value.
-        """
+        """Return the files of the last JSON (or like it) in the lines, else of those that are items of a list."""
         text = _LAST_COMMA.sub("", "\n".join(lines))
         found = self._in_json(text) or self._in_json(text.replace("'", '"'))
         return found or [path for line in dict.fromkeys(lines) for path in self.item(line)]
@@ -152,8 +147,7 @@ class _Finder:
 
     def _in_json(self, text: str) -> list[str]:
         """Return the files that the last JSON names which names any; values with only commas between are one."""
-        last: list[str] = []
-        end = 0
+        last, end = list[str](), 0
         for start, stop, value in _json_values(text, 0, len(text)):
             if found := list(self._in_value(value)):
                 last = found if text[end:start].strip(" \t\r\n,") else last + found

@@ -10,7 +10,8 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from agentless_mini.chain.lexical import Survey, is_sayable, is_test_path, mentions, rank_files, runs_here
+from agentless_mini.chain.file_roles import is_sayable, is_test_path, runs_here
+from agentless_mini.chain.lexical import Survey, mentions, rank_files
 from agentless_mini.chain.related_tests import related_tests, test_files
 from agentless_mini.domain import (
     Case,
@@ -42,10 +43,7 @@ MOST_LOOKED_INTO = 50
 
 
 def style_examples(issue: Issue, snapshot: Snapshot, found: Survey, runner: Runner) -> tuple[str, ...]:
-    """Return the paths of the runner's likeliest test files, best first.
-
-    Those that the issue names come before all others, then come those that are related to the likeliest files.
-    """
+    """Return the runner's likeliest test files: those that the issue names, then those of likely files."""
     kind = runner if runner in ROWS else Runner.PYTEST
     tests = tuple(file for file in test_files(snapshot, kind) if is_sayable(file.path))
     named, paths = mentions(issue, tests), {file.path for file in tests}
@@ -86,10 +84,10 @@ def read_test(
 ) -> Case | Rejected:
     """Return the test file that a completion holds, with one vote, or why it holds none.
 
-    It is the last fenced block that parses as Python and holds a test for the runner. An answer without any fence is
-    such a block itself. It is put in `folder` ("" is the top of the tree), by a name that is not taken and made of its
-    normal form: tests that differ in comments, docstrings and formatting alone are one test.
-    For a runner of another language the block is of that, and the name like that of the path `example`.
+    It is the last fenced block that parses as Python and holds a test for the runner, or an answer without any fence.
+    It is put in `folder` ("" is the top of the tree), by a name that is not taken and made of its normal form: tests
+    that differ in comments, docstrings and formatting alone are one test. For a runner of another language the block is
+    of that, and the name like that of the path `example`.
     """
     if completion.finish is Finish.LENGTH:
         return Rejected(Reason.TRUNCATED, "the test was cut off by the token limit")
@@ -138,9 +136,8 @@ def _of_other(text: str, folder: str, taken: TakenNames, runner: Runner, example
 
 def _free(names: Sequence[str], taken: TakenNames) -> str | Rejected:
     """Return the first name that is free, else why that of the first is not."""
-    refusals = {name: taken.refusal(name) for name in names}
-    free = next((name for name, refusal in refusals.items() if refusal is None), "")
-    return free or next(refusal for refusal in refusals.values() if refusal is not None)
+    refusals = [taken.refusal(name) for name in names]
+    return next((name for name, why in zip(names, refusals, strict=True) if why is None), refusals[0] or "")
 
 
 def _blocks(lines: list[str], infos: re.Pattern[str] = _PYTHON_INFO) -> Iterator[str]:
@@ -208,8 +205,7 @@ def _parsed(code: bytes | str) -> ast.Module | str:
 
 # --- whether its failure shows the issue -----------------------------------------------------------------------------
 
-# It is told from the exception that ended the test, never from what was printed. It errs: a wrong use of the repository
-# may look like its fault, which is what the votes and the agreement of many tests are for.
+# It is told from the exception that ended the test, never from what was printed, and it errs: so many tests vote.
 
 # What a test that is wrong itself ends with: these count only where the repository's own code raises them and the
 # issue says their name.

@@ -1,18 +1,17 @@
 """The tests that need no model: the user's own failing ones, and those that the issue names.
 
-They are taken as the tree has them before any patch, so that no patch can change what they ask. Whether they fail is
-found out in a box (`reproduce.confirm`); nothing is run here. Those that the issue names are hints: they count as
-generated ones do.
-
-In an issue `path/to/test_a.py::Class::test_b` is found where the file has such a definition; a bare `test_b` only where
-exactly one test file of the tree defines it, once.
+They are taken as the tree has them, so that no patch can change what they ask. Whether they fail is found out in a box
+(`reproduce.confirm`). Those that the issue names are hints: they count as generated ones do. In an issue
+`path/to/test_a.py::Class::test_b` is found where the file has such a definition; a bare `test_b` only where exactly one
+test file of the tree defines it, once.
 """
 
 import ast
 import re
 from collections.abc import Iterator, Sequence
 
-from agentless_mini.chain.lexical import PathIndex, is_sayable, is_test_file
+from agentless_mini.chain.file_roles import is_sayable, is_test_file
+from agentless_mini.chain.lexical import PathIndex
 from agentless_mini.domain import Case, FileKind, GivenTests, Issue, Origin, Runner, Snapshot, SourceFile, case_id
 from agentless_mini.edits.sources import parse_python
 from agentless_mini.errors import UsageError, printable
@@ -32,8 +31,7 @@ _NAME = re.compile(r"(?<!\w)test[_A-Z]\w{1,100}(?!\w|/|\.py)")
 def own_cases(given: GivenTests, snapshot: Snapshot, runner: Runner | None) -> tuple[Case, ...]:
     """Return the user's tests, in order, each once; without a runner any name may be selected.
 
-    Raises `UsageError` for a path that is no text file of the tree, a name that the runner cannot select, and an empty
-    command.
+    Raises `UsageError` for what is no text file of the tree, no name that the runner can select, or an empty command.
     """
     files = {file.path: file for file in snapshot.files if file.kind is FileKind.TEXT} if given.tests else {}
     cases: dict[str, Case] = {}
@@ -41,14 +39,14 @@ def own_cases(given: GivenTests, snapshot: Snapshot, runner: Runner | None) -> t
         path, mark, name = case_id(said).partition("::")
         if path not in files:
             file = printable(said.partition("::")[0])
-            message = f"No text file of the repository is called {file!r}: give --failing-test PATH or PATH::NAME."
-            raise UsageError(message)
+            raise UsageError(
+                f"No text file of the repository is called {file!r}: give --failing-test PATH or PATH::NAME."
+            )
         selectable = name and (_SELECTABLE.fullmatch(name) or not path.endswith(".py"))
         if mark and (runner is Runner.COMMAND or not selectable):
-            message = (
+            raise UsageError(
                 f"The test {printable(said)!r} cannot be run by name here: give --failing-test {printable(path)} alone."
             )
-            raise UsageError(message)
         cases.setdefault(case_id(said), Case(case_id(said), Origin.GIVEN, path, files[path].data))
     for line in given.commands:
         if not line.strip() or "\0" in line:
@@ -76,7 +74,8 @@ def named_cases(issue: Issue, snapshot: Snapshot, runner: Runner) -> tuple[Case,
             ids[f"{path}{way}{parameters}"] = path
     known = {id_.partition("[")[0].rpartition("::")[2] for id_ in ids}
     bare = [name for name in dict.fromkeys(_NAME.findall(issue.text)) if len(name) >= _SHORTEST_NAME]
-    ids |= _alone([name for name in bare if name not in known], tuple(files.values()))
+    if unknown := [name for name in bare if name not in known]:
+        ids |= _alone(unknown, tuple(files.values()))
     if len(ids) > MOST_NAMED:
         return ()
     return tuple(Case(id_, Origin.GENERATED, path, files[path].data) for id_, path in ids.items())
@@ -84,8 +83,6 @@ def named_cases(issue: Issue, snapshot: Snapshot, runner: Runner) -> tuple[Case,
 
 def _alone(names: Sequence[str], files: Sequence[SourceFile]) -> dict[str, str]:
     """Return the ids of names that are defined once in all test files, with the paths of these."""
-    if not names:
-        return {}
     any_name = re.compile(rf"\b(?:{'|'.join(re.escape(name) for name in names)})\b".encode())
     defined = [(file.path + way, file.path) for file in files if any_name.search(file.data) for way in _ways(file.data)]
     homes = [[pair for pair in defined if pair[0].endswith(f"::{name}")] for name in names]

@@ -1,12 +1,9 @@
 """Which file of a tree uses which: a static import graph, where a name is traced to the file that defines it.
 
 `from package import thing` leads through the package's `__init__`, and through any module that only hands on, to where
-`thing` is; so does `package.thing` after `import package`. What is imported at run time from a computed name, or by a
-plugin system, is not seen.
-
-Statements are read by regular expressions: a syntax tree of every file of a large repository takes many seconds, this
-takes one. So an import in a docstring counts too, which costs a test run too many at worst, and a file that does not
-parse is read like any other.
+`thing` is; so does `package.thing` after `import package`. What is imported from a computed name is not seen.
+Statements are read by regular expressions, since a syntax tree of every file of a large repository takes many seconds:
+so an import in a docstring counts too, and a file that does not parse is read like any other.
 """
 
 import re
@@ -96,12 +93,7 @@ def _places(text: str, words: str) -> Iterator[int]:
 
 
 class _Modules:
-    """The Python files of a tree by the names of their modules.
-
-    A name can be looked up from several folders: the top, each `src` or `lib`, the folder above a top-level package,
-    and the folder of a script or a test that is in no package. What is installed beside the tree is not known, and a
-    name that no file of the tree has is nobody's. Paths are relative, with `/`, and end in .py.
-    """
+    """The Python files of a tree by the names of their modules, looked up from several folders."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         # A package hides a module of its name, as it does for Python: it comes later in this order.
@@ -137,8 +129,7 @@ class _Modules:
             inner = module.split(".") if module else []
             return self._by_stem.get("/".join([*folders[: len(folders) - level + 1], *inner]))
         rivals = self._by_name.get(module, [])
-        near = [(root, path) for root, path in rivals if importer.startswith(root)]
-        if near:
+        if near := [(root, path) for root, path in rivals if importer.startswith(root)]:
             return max(near)[1]
         # Somebody puts that folder on the path: plausible for a package, not for the module of a script's folder,
         # which may have the name of anything.
@@ -222,7 +213,7 @@ class ImportGraph:
         """Return the module and name that a module's `name` comes from, or None where it is its own."""
         if name in self._bound[module]:
             found = self._step(self._bound[module][name], module)
-            return None if found is None or found == (module, name) else found
+            return None if found == (module, name) else found
         if name in self._definitions(module):
             return None
         for imported in self._imports[module]:
@@ -234,11 +225,9 @@ class ImportGraph:
 
     def _step(self, imported: Import, module: str) -> tuple[str, str] | None:
         """Return the file that an import in `module` names, and the name of that file that it wants ("": all)."""
-        if imported.name:
-            inner = f"{imported.module}.{imported.name}" if imported.module else imported.name
-            found = self._modules.find(imported.level, inner, module)
-            if found is not None:
-                return found, ""
+        inner = f"{imported.module}.{imported.name}".strip(".")
+        if imported.name and (found := self._modules.find(imported.level, inner, module)):
+            return found, ""
         found = self._modules.find(imported.level, imported.module, module)
         return None if found is None else (found, imported.name)
 

@@ -1,7 +1,6 @@
 """Which files an issue points at, told without a model: the paths and names it mentions, and BM25 over file contents.
 
-It joins the model's own choice of Agentless Mini, so that a tree larger than the context still works. It knows
-nothing of prompts or token budgets; see `context`.
+It joins the model's own choice of Agentless Mini, so that a tree larger than the context still works.
 """
 
 import math
@@ -10,29 +9,15 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import filterfalse, takewhile
+from itertools import filterfalse, islice, takewhile
 from typing import NamedTuple
 
-from agentless_mini.domain import FileKind, Issue, PastCommit, Runner, Snapshot, SourceFile
-from agentless_mini.domain.runners import TESTS
+from agentless_mini.chain.file_roles import CODE_SUFFIX, candidate_files, is_test_path
+from agentless_mini.domain import Issue, PastCommit, Snapshot, SourceFile
 
 # Okapi BM25's usual constants.
 SATURATION = 1.2
 LENGTH_WEIGHT = 0.75
-
-# Documents, data and translations repeat an issue's words without being where the fault is: they are candidates only
-# where the issue names them.
-CODE_SUFFIX = re.compile(
-    r"\.(pyi?|pyx|pxd|c|h|cc|cpp|cxx|hh|hpp|cs|go|java|[cm]?[jt]s|[jt]sx|kt|lua|m|php|pl|r|rb|rs|scala|sh|sql|swift|vue|html"
-    r"|jinja|j2|s?css)$",
-    re.IGNORECASE,
-)
-# The words of its name that make a repository a tool for tests, without digits: "nose2" is "nose".
-TEST_TOOLS = frozenset(
-    {"test", "tests", "testing", "tester", "pytest", "unittest", "doctest", "testtools", "nose", "tox", "nox"}
-    | {"hypothesis", "robotframework", "behave", "locust"}
-)
-_NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 # How much each clue adds to a file's score: rounded after a fit (a softmax over the files of each issue) to 90 issues
 # of django, flask, matplotlib, pylint, seaborn and xarray in SWE-bench Verified. See docs/experiments.md.
@@ -69,7 +54,7 @@ _DEFINES = re.compile(
     rb"(?:def|class|func(?:tion)?|fn|interface|struct|trait|module|sub)[ \t]+\w)"
 )
 LEAST_STEM = 4
-_ENDING = re.compile(  # a stem is what is left without it
+_ENDING = re.compile(  # a stem is what is left without it: "ordered" and "ordering" are one term
     r"(?<=[a-z]{4})(?:(?:at)?(?:ions?|ors?|ings?|ed|es?|ers?|ive|able)|ies|ied|ally|al|ments?|ly|y|s)$"
 )
 
@@ -81,38 +66,6 @@ _SUBWORD = re.compile(r"[A-Z]?[a-z]{2,63}|[A-Z]{2,63}(?![a-z])")
 _FRAME = re.compile(r'File "([^"\n]{1,400})", line (\d{1,7})')
 _PATH = re.compile(r"([\w.\-+@]{1,120}(?:[/\\][\w.\-+@]{1,120}){0,30})(?::(\d{1,7}))?")
 _MODULE = re.compile(r"[A-Za-z_]\w{0,63}(?:\.[A-Za-z_]\w{0,63}){1,12}")
-_DEFINES_TESTS = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+test|class[ \t]+\w+\(.*TestCase)", re.MULTILINE)
-# Of each language: its files, those that are tests by name, and what stands in one that holds tests.
-_LANGUAGES = tuple(
-    (re.compile(rf".*\.(?:{suffixes})"), re.compile(names), re.compile(holds.encode(), re.MULTILINE))
-    for suffixes, names, holds in (
-        ("py", r"test.*\.py|.*_tests?\.py|unittest_.*\.py", r"^[ \t]*(?:async[ \t]+)?def[ \t]+test|TestCase"),
-        (
-            "[cm]?[jt]sx?",
-            r"(?:.*[._-])?(?:tests?|specs?|cy|e2e)(?:-d)?\.[^.]+",
-            r"(?<![\w.])(?:describe|it|test|suite|tape|(?:QUnit|Deno)\.\w+)(?:\.\w+)*\s*[(`]",
-        ),
-        ("go", r".*_test\.go", r"^func (?:Test|Fuzz|Example)"),
-        ("rs", r"(?:.*_)?tests?\.rs", r"#\[(?:\w+::)*\w*test"),
-        (
-            "java|kt|kts|groovy|scala|cs",
-            r"Test[A-Z]\w*\..*|\w*(?:Tests?|TestCase|IT|Spec)\..*",
-            r"[@\[](?:\w*Test\b|Fact\b|Theory\b)|extends\s+\w*(?:TestCase|Spec|Suite)\b",
-        ),
-        ("rb", r".*_(?:test|spec)\.rb", r"^\s*(?:(?:RSpec\.)?(?:describe|context|it|specify|test|should)\b|def test_)"),
-        (
-            "php|phpt",
-            r"\w*Test(?:Case)?\.php|.*\.phpt",
-            r"function\s+test|@test\b|#\[\w*Test|^\s*(?:it|test)\(|--TEST--",
-        ),
-        (
-            "c|cc|cpp|cxx",
-            r"tests?[_-].*|(?:.*[_-])?(?:unit)?tests?\..*|\w*[a-z]Tests?\..*",
-            r"\b(?:TEST|SCENARIO|BOOST_\w*TEST)\w*\s*\(|\bmain\s*\(|\btest_\w+\s*\(",
-        ),
-    )
-)
-_TEST_FOLDERS = frozenset({"test", "spec", "specs", "Test", "Tests"})
 _DEFINITION = re.compile(rb"\n[ \t]*(?:async[ \t]+def|def|class)[ \t]+(\w+)")
 
 
@@ -123,86 +76,6 @@ class Mentions:
     paths: tuple[str, ...]
     lines: tuple[tuple[str, int], ...]
     identifiers: frozenset[str]
-
-
-def is_test_path(path: str) -> bool:
-    """Tell whether a path is a test by the naming of its language's runners.
-
-    A folder or file `test` of Python counts at the top only: below it may be code for testing, such as `django.test`.
-    What such a file defines tells, see `is_test_file`. In other languages a folder `test` or `spec` counts wherever no
-    folder of sources is above it; `src/test` is Maven's.
-    """
-    *folders, name = path.split("/")
-    if {"tests", "__tests__", "testdata"}.intersection(folders) or path.startswith("test/"):
-        return True
-    if path.endswith(".py"):
-        named = path == "test.py" or name in {"conftest.py", "tests.py"}
-        return named or bool(re.fullmatch(r"test_.*\.py|.*_tests?\.py", name))
-    is_named = any(names.fullmatch(name) for files, names, _ in _LANGUAGES if files.fullmatch(name))
-    return is_named or _is_in_tests(folders, name)
-
-
-def _is_in_tests(folders: Sequence[str], name: str) -> bool:
-    """Tell whether a file of code lies in a folder of tests, by the names of the folders."""
-    if f"/{'/'.join(folders)}/".find("/src/test/") >= 0:
-        return True
-    outside = list(takewhile(lambda folder: folder not in {"src", "lib", "main"}, folders))
-    return not _TEST_FOLDERS.isdisjoint(outside) and CODE_SUFFIX.search(name) is not None
-
-
-def holds_tests(file: SourceFile) -> bool:
-    """Tell whether a test file holds tests, by its text: a folder of tests has data and scaffolding as well.
-
-    Of Python, whose tools import such files from anywhere, only what is called a test counts.
-    """
-    name = file.path.rpartition("/")[2]
-    return is_test_file(file) and any(
-        holds.search(file.data) and (not name.endswith(".py") or names.fullmatch(name))
-        for files, names, holds in _LANGUAGES
-        if files.fullmatch(name)
-    )
-
-
-def is_test_file(file: SourceFile) -> bool:
-    """Tell whether a file is a test by its path, or as a `test.py` of a package by what it defines."""
-    defines = file.path.endswith("/test.py") and _DEFINES_TESTS.search(file.data) is not None
-    return defines or is_test_path(file.path)
-
-
-def runs_here(path: str, runner: Runner) -> bool:
-    """Tell whether a runner can run a test file in a box without a service of its own; a command may run any.
-
-    Another language's runs its own files. django's runner ends before the first test where one of `gis_tests` is named
-    and the database is not a spatial one.
-    """
-    if runner in TESTS:
-        return TESTS[runner].fullmatch(path) is not None
-    if runner is Runner.DJANGO and path.startswith("tests/gis_tests/"):
-        return False
-    return not runner.is_python or path.endswith(".py")
-
-
-def is_test_tool(snapshot: Snapshot) -> bool:
-    """Tell whether the repository is itself a tool for tests, so that its "tests" may be what is to be repaired."""
-    words = {word.lower() for word in _NAME_WORD.findall(snapshot.name)} | set(_WORD.findall(snapshot.name.lower()))
-    return not words.isdisjoint(TEST_TOOLS)
-
-
-def candidate_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
-    """Return the text files that may hold the fault: tests are left out unless the repository is a test tool.
-
-    Where there is nothing but tests, they are the candidates. A name that no prompt or edit can carry (control
-    characters, backslashes, bytes that are not UTF-8) is left out as well.
-    """
-    texts = tuple(file for file in snapshot.files if file.kind is FileKind.TEXT and is_sayable(file.path))
-    if is_test_tool(snapshot):
-        return texts
-    return tuple(file for file in texts if not is_test_file(file)) or texts
-
-
-def is_sayable(path: str) -> bool:
-    """Tell whether a prompt and an edit can carry the name: no control characters, backslashes or stray bytes."""
-    return path.isprintable() and "\\" not in path
 
 
 class PathIndex:
@@ -251,7 +124,9 @@ def _shared(one: str, other: str) -> str:
 def mentions(issue: Issue, files: Sequence[SourceFile]) -> Mentions:
     """Return the paths, traceback lines and identifiers that the issue names.
 
-    The innermost frame of a traceback, printed last, is the first path; then paths and modules in reading order.
+    The innermost frame of a traceback, printed last, is the first path; then paths and modules in reading order: of
+    `package.module.Class.method` the longest module path. Identifiers look like code: snake_case, CamelCase, called,
+    or quoted in back-ticks.
     """
     index, text = PathIndex(file.path for file in files), _COMMENT.sub(" ", issue.text)
     frames = [(index.find(name), int(number)) for name, number in _FRAME.findall(text)]
@@ -264,27 +139,15 @@ def mentions(issue: Issue, files: Sequence[SourceFile]) -> Mentions:
             named.append(path)
             lines += [(path, int(number))] if number else []
     for said in _MODULE.findall(text):
-        named += _module_path(said, index)
-    return Mentions(tuple(dict.fromkeys(named)), tuple(dict.fromkeys(lines)), _identifiers(text))
-
-
-def _module_path(said: str, index: PathIndex) -> list[str]:
-    """Read `package.module.Class.method` as the longest module path in it, if there is one."""
-    parts = said.split(".")
-    for end in range(len(parts), 1, -1):
-        stem = "/".join(parts[:end])
-        for path in (f"{stem}.py", f"{stem}/__init__.py"):
-            if found := index.find(path):
-                return [found]
-    return []
-
-
-def _identifiers(text: str) -> frozenset[str]:
-    """Return the words of a text that look like code: snake_case, CamelCase, called, or quoted in back-ticks."""
+        parts = said.split(".")
+        modules = ("/".join(parts[:end]) for end in range(len(parts), 1, -1))
+        found = (index.find(module + end) for module in modules for end in (".py", "/__init__.py"))
+        named += islice(filter(None, found), 1)
     quoted = {word for span in re.findall(r"`{1,3}([^`]{1,4000})`", text) for word in _WORD.findall(span)}
     called = set(re.findall(r"([A-Za-z_]\w{2,63})\(", text))
-    shaped = {w for w in _WORD.findall(text) if "_" in w.strip("_") or re.search(r"[a-z][A-Z]", w)}
-    return frozenset(word for word in quoted | called | shaped if len(word) > 2)
+    cased = {word for word in _WORD.findall(text) if "_" in word.strip("_") or re.search(r"[a-z][A-Z]", word)}
+    identifiers = frozenset(word for word in quoted | called | cased if len(word) > 2)
+    return Mentions(tuple(dict.fromkeys(named)), tuple(dict.fromkeys(lines)), identifiers)
 
 
 def rank_files(
@@ -304,7 +167,10 @@ def rank_files(
 def clues(
     issue: Issue, files: Sequence[SourceFile], named: Mentions, history: Sequence[PastCommit]
 ) -> Mapping[str, Mapping[str, float]]:
-    """Return how strongly each clue of `WEIGHTS` points at a file, by path, in [0, 1]: BM25 is a share of the best."""
+    """Return how strongly each clue of `WEIGHTS` points at a file, by path, in [0, 1]: BM25 is a share of the best.
+
+    A file gains by defining names that the issue mentions: the rarer the name, the more.
+    """
     title, whole = _query(issue.text)
     vocabulary = _Vocabulary(whole)
     paths = [file.path for file in files]
@@ -319,12 +185,15 @@ def clues(
     languages = [path.rpartition(".")[2][:2] for path in paths]  # .py, .pyi and .pyx are one
     usual = max(languages, key=Counter(languages).__getitem__, default="")
     names = [vocabulary.counted(path.encode(errors="replace")) for path in paths]
+    identifiers = {name.encode(errors="replace") for name in named.identifiers}
+    defined = {file.path: identifiers.intersection(_DEFINITION.findall(b"\n" + file.data)) for file in files}
+    homes = Counter(name for found in defined.values() for name in found)
     in_path = _bm25(_worth(whole, names), names)
     bm25 = {"text": in_text, "title": in_title, "function": best, "path": in_path}
     return {
         **{clue: dict(zip(paths, scores, strict=True)) for clue, scores in bm25.items()},
         **_past(frozenset(paths), history, title, vocabulary),
-        "defines": _definition_bonus(files, named.identifiers),
+        "defines": {path: min(1.0, sum(1 / homes[one] for one in sorted(found))) for path, found in defined.items()},
         "named": {path: 1.0 for path in paths if path in named.paths and not path.endswith("__init__.py")},
         "aside": {path: 1.0 for path in paths if _ASIDE.search(path) or is_test_path(path)},
         "other": {path: 1.0 for path, language in zip(paths, languages, strict=True) if language != usual},
@@ -346,16 +215,16 @@ def _query(text: str) -> tuple[Mapping[str, float], Mapping[str, float]]:
         elif not is_boilerplate:
             kept.append(_URL.sub(" ", line))
     title, rest = stems(lines[0]), stems("\n".join(kept))
-    return _logarithmic(title), _logarithmic([*title * TITLE, *rest])
-
-
-def _logarithmic(found: Iterable[str]) -> Mapping[str, float]:
-    return {term: 1 + math.log(count) for term, count in Counter(found).items()}
+    in_title, in_all = (
+        {term: 1 + math.log(count) for term, count in Counter(found).items()}
+        for found in (title, [*title * TITLE, *rest])
+    )
+    return in_title, in_all
 
 
 def stems(text: str) -> list[str]:
     """Split text into BM25's terms: the stems of words, of identifiers and of the parts of these."""
-    return [_stem(part) for word in _WORD.findall(text) for part in _parts(word)]
+    return [_ENDING.sub("", part, count=1) for word in _WORD.findall(text) for part in _parts(word)]
 
 
 def _parts(word: str) -> list[str]:
@@ -366,15 +235,9 @@ def _parts(word: str) -> list[str]:
     return parts if whole in parts else [*parts, whole]
 
 
-def _stem(word: str) -> str:
-    """Return a word without its ending, so that "ordered" and "ordering" are one term."""
-    return _ENDING.sub("", word, count=1)
-
-
 def terms(text: str) -> list[str]:
-    """Split text into BM25's terms: whole identifiers and their parts, in lower case."""
-    words = _WORD.findall(text)
-    return [w.lower() for w in words] + [w.lower() for w in _SUBWORD.findall(text)]
+    """Split text into whole identifiers and their parts, in lower case."""
+    return [word.lower() for word in _WORD.findall(text) + _SUBWORD.findall(text)]
 
 
 class _Counted(NamedTuple):
@@ -450,17 +313,14 @@ class _Vocabulary:
         if word.isalpha() and word.islower() and word[:LEAST_STEM] not in self._beginnings:
             return  # most words, and they begin as their stem
         likely = (part for part in _parts(word) if part[:LEAST_STEM] in self._beginnings)
-        if hits := [stem for part in likely if (stem := _stem(part)) in self._wanted]:
+        if hits := [stem for part in likely if (stem := _ENDING.sub("", part, count=1)) in self._wanted]:
             self._hits[word.encode()] = hits
 
 
 def _past(
     paths: Collection[str], history: Sequence[PastCommit], query: Mapping[str, float], vocabulary: _Vocabulary
 ) -> Mapping[str, Mapping[str, float]]:
-    """Return how much like the query the messages of all commits that touched a file are, and the one most like it.
-
-    The fewer files a commit touched, the more it says of each.
-    """
+    """Return how like the query all messages of a file's commits are, and the likest one; small commits count more."""
     messages = [vocabulary.counted(commit.message.encode(errors="replace")) for commit in history]
     most, told, lengths = dict[str, float](), dict[str, dict[str, int]](), Counter[str]()
     for commit, message, score in zip(history, messages, _bm25(_worth(query, messages), messages), strict=True):
@@ -473,14 +333,6 @@ def _past(
                 of_file[term] = of_file.get(term, 0) + count
     texts = [_Counted(counts, lengths[path]) for path, counts in told.items()]
     return {"commit": most, "past": dict(zip(told, _bm25(_worth(query, texts), texts), strict=True))}
-
-
-def _definition_bonus(files: Sequence[SourceFile], identifiers: frozenset[str]) -> Mapping[str, float]:
-    """Return what a file gains for defining names that the issue mentions: the rarer the name, the more; at most 1."""
-    said = {name.encode(errors="replace") for name in identifiers}
-    defined = {file.path: said.intersection(_DEFINITION.findall(b"\n" + file.data)) for file in files}
-    homes = Counter(name for names in defined.values() for name in names)
-    return {path: min(1.0, sum(1 / homes[name] for name in sorted(names))) for path, names in defined.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Find the files to edit, on file level only (SWE-RL, arXiv 2502.18449, "Agentless Mini").
 
-The reference draws each sample over a tree in another order; here all samples share one prompt with one order, so that
-a server computes it once, and sampling at a temperature gives the variety. A ranking without a model decides what is
-shown of a tree that does not fit; of the files that the issue names, those that it puts first join every list.
+Unlike in the reference all samples share one prompt with one order of the tree, so that a server computes it once. A
+ranking without a model decides what is shown of a tree that does not fit; of the files that the issue names, those that
+it puts first join every list.
 """
 
 import re
@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 
 from agentless_mini.chain.context import Gauge, fit_tree
 from agentless_mini.chain.file_lists import read_paths
-from agentless_mini.chain.lexical import PathIndex, Survey, is_sayable
+from agentless_mini.chain.file_roles import is_sayable
+from agentless_mini.chain.lexical import PathIndex, Survey
 from agentless_mini.chain.session import Draft, Session, Subject, answer_room, ask, fit_prompt
 from agentless_mini.domain import Completion, Decoding, FileKind, Localization, Message, Note, Rejected, Snapshot, Stage
 from agentless_mini.edits import answer_text
@@ -24,12 +25,16 @@ JOINING = 2
 _PATH = re.compile(r"(?<![\w.\-])[\w.\-]++(?:/[\w.\-]++){1,30}+")
 
 
-async def localize(subject: Subject, session: Session, settings: LocalizeSettings) -> Localization:
-    """Return the distinct lists of files to edit, most votes first.
+async def localize(
+    subject: Subject, session: Session, settings: LocalizeSettings, files: Sequence[str] = ()
+) -> Localization:
+    """Return the distinct lists of files to edit, most votes first; where the user gave `files`, these.
 
     A model that rewrites lines is not asked: one list, the first of the lexical ranking, is all that it can use.
     Raises `ContextTooSmall` and what the sampler raises.
     """
+    if files:
+        return given(files, subject.snapshot)
     card, ranked = await session.sampler.card(), subject.survey.ranked
     if settings.samples == 0 or card.decoding is Decoding.LINES:
         return _merge([], subject.survey, most=1, shown=0)
@@ -49,8 +54,8 @@ async def localize(subject: Subject, session: Session, settings: LocalizeSetting
     room = card.context_window - answer_room(settings.max_tokens, card.context_window)
     made = await fit_prompt(session.sampler, room, draft)
     if made.cut:
-        said = f"The tree was cut to the likeliest {len(made.shown)} of {len(ranked)} files to fit the context."
-        session.watch(Note(said))
+        told = f"The tree was cut to the likeliest {len(made.shown)} of {len(ranked)} files to fit the context."
+        session.watch(Note(told))
     index, skipped = PathIndex(ranked), dict[int, str]()
     unseen = {name for name in subject.snapshot.ignored if name.endswith("/")}
     unseen |= {f"{file.path}/" for file in subject.snapshot.files if file.kind is FileKind.SUBMODULE}

@@ -38,18 +38,24 @@ def wilson(right: int, of: int) -> Interval | None:
     """
     if not of:
         return None
-    share, weight = right / of, QUANTILE**2 / of
+    share = right / of
+    wide = _score_interval(share, share * (1 - share) / of, 1 / of)
+    return Interval(max(0.0, wide.low), min(1.0, wide.high))
+
+
+def _score_interval(share: float, variance: float, per: float) -> Interval:
+    """Return the score interval of a share with this variance, which it holds; `per` is one over the instances."""
+    weight = QUANTILE**2 * per
     centre = (share + weight / 2) / (1 + weight)
-    half = QUANTILE / (1 + weight) * math.sqrt(share * (1 - share) / of + weight / (4 * of))
-    return Interval(min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
+    half = QUANTILE / (1 + weight) * math.sqrt(variance + weight * per / 4)
+    return Interval(min(share, centre - half), max(share, centre + half))
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
     """Return the chance that at least one of k samples is correct, of which `correct` of `samples` are.
 
-    The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374), 1 - C(n - c, k) / C(n, k), in whole numbers up to
-    the one division. A k above `samples` counts as all of them. Raises ValueError unless 0 <= correct <= samples and
-    k is positive.
+    The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374), 1 - C(n - c, k) / C(n, k). A k above `samples` counts
+    as all of them. Raises ValueError unless 0 <= correct <= samples and k is positive.
     """
     if not 0 <= correct <= samples or k < 1:
         raise ValueError(f"pass@{k} of {correct} in {samples}")
@@ -90,10 +96,7 @@ def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[floa
     won = [one - other for one, other in zip(chosen, drawn, strict=True)]
     share = math.fsum(won) / whole
     variance = math.fsum((one - share * gap) ** 2 for one, gap in zip(won, gaps, strict=True)) / whole**2
-    per = math.fsum(gap**2 for gap in gaps) / whole**2  # one over their number, where all are alike
-    weight = QUANTILE**2 * per
-    centre, half = (share + weight / 2) / (1 + weight), QUANTILE / (1 + weight) * math.sqrt(variance + weight * per / 4)
-    return share, Interval(min(share, centre - half), max(share, centre + half))
+    return share, _score_interval(share, variance, math.fsum(gap**2 for gap in gaps) / whole**2)
 
 
 def points_of_samples(most: int) -> tuple[int, ...]:
@@ -143,17 +146,13 @@ class Replay:
     """A finished run, to be ranked again in part: which patch a smaller run would have chosen (best@N).
 
     The smaller run has the first n samples and the first t test samples. Samples are dealt over prompts, so the first n
-    are what `-n n` draws with this localization. It differs from a true smaller run in three ways:
+    are what `-n n` draws with this localization. Other than a true smaller run it has the regression tests of the
+    whole, and none of the reproducing tests that the whole dropped. It is one prefix and no mean over random subsets,
+    since their choices would all have to be graded: a point has the noise of its draw.
 
-    * Its regression tests are those of the whole run, which were picked by what all patches touch.
-    * Reproducing tests that the whole run dropped, as surplus or since their result depends on which tests run with
-      them, are missing here, too.
-    * It is one prefix and no mean over random subsets, since their choices would all have to be graded. So a point has
-      the noise of its draw.
-
-    Of an evolution only whole rounds are a smaller run: later samples were shown earlier ones, so the samples of the
-    first round alone are exchangeable. `samples` and `tests` are how many of each the run drew. `ends` has the samples
-    up to the end of each round of an evolution, and is empty without one.
+    Of an evolution only whole rounds are a smaller run: later samples were shown earlier ones. `samples` and `tests`
+    are how many of each the run drew. `ends` has the samples up to the end of each round of an evolution, and is
+    empty without one.
     """
 
     def __init__(self, whole: Prediction) -> None:
@@ -212,8 +211,7 @@ class Curves:
     """What one run chose: by its method over samples (all tests) and over tests (all samples), and by vote alone.
 
     Of an evolution `samples` and `votes` have a point for the end of each round, and `plain` is the curve over the
-    samples of its first round by its method; else `plain` is empty. `tests` takes tests away from the choice only: what
-    an evolution was shown stays.
+    samples of its first round; else it is empty. `tests` takes tests away from the choice alone.
     """
 
     samples: Curve
@@ -255,8 +253,8 @@ class Round:
     """What a round of an evolution brought (Satori, arXiv 2505.23604), and how good its patches are.
 
     Rounds count from 0; a run without evolution is one round. `valid` counts samples, `distinct` their normal forms,
-    `new` those of no earlier round. `best` and `mean` are over the scores of the valid samples, so that a patch counts
-    as often as it was sampled. They are None where a valid sample has no score, and where none is valid.
+    `new` those of no earlier round. `best` and `mean` are over the scores of the valid samples; they are None where one
+    has no score, and where none is valid.
     """
 
     number: int
@@ -289,8 +287,7 @@ def round_ends(candidates: Iterable[Candidate]) -> tuple[int, ...]:
 def shares_passed(execution: Execution) -> dict[str, float]:
     """Return the share of tests that pass with each patch, in [0, 1], by normal form; empty where there is no test.
 
-    It is the mean of two shares, of the reproducing tests and of the regression tests (of one, where there is none of
-    the other kind): the score of `Method.SCORES`, over its most. A patch that was refused passes nothing.
+    It is the score of `Method.SCORES` over its most: the mean of the shares of both kinds of tests that there are.
     """
     count = totals(execution)
     kinds = bool(count.reproducing) + bool(count.regressions)

@@ -2,8 +2,7 @@
 
 JavaScript: relative paths with or without their extension, folders by their index, names of the packages of the tree
 (workspaces), what tsconfig's `paths` and `baseUrl` and package.json's `imports` stand for, and the file behind a name
-that an index hands on. Go: a file uses those files of a package of the tree, its own or an imported one, that define a
-name which it says; so a test is tied to what it tests within a package of a hundred files.
+that an index hands on. Go: a file uses those files of its own or an imported package that define a name which it says.
 """
 
 import json

@@ -8,11 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agentless_mini.chain.context import Gauge, fit_issue
+from agentless_mini.chain.file_roles import candidate_files
 from agentless_mini.chain.given import ANYWAY, named_cases, own_cases
-from agentless_mini.chain.lexical import Survey, candidate_files, mentions, rank_files
+from agentless_mini.chain.lexical import Survey, mentions, rank_files
 from agentless_mini.chain.localize import given as given_files
 from agentless_mini.chain.localize import localize
-from agentless_mini.chain.rank import rank
+from agentless_mini.chain.rank import rank, valid_patches
 from agentless_mini.chain.repair import repair, repair_requests
 from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Showing, Subject, known_by, side_by_side
 from agentless_mini.chain.trust import UNTESTED
@@ -30,7 +31,6 @@ from agentless_mini.domain import (
     Method,
     ModelCard,
     Note,
-    Patch,
     Phase,
     Planned,
     Prediction,
@@ -106,24 +106,24 @@ async def resolve(
     """Find the files and sample repairs, while tests are written and proven; run all tests on all patches; choose.
 
     This is Agentless Mini (SWE-RL, arXiv 2502.18449), and with more than one round EvoScale (Satori-SWE, arXiv
-    2505.23604). Where `opening` gives no boxes, the vote alone chooses. What the stages have to note is told to
-    `session.watch` when it arises, and is in the prediction, once. `given` are the user's own failing tests, `files`
-    replace localization, `until` is the last stage.
+    2505.23604). Where `opening` gives no boxes, the vote alone chooses. Notes are told to `session.watch` when they
+    arise, and are in the prediction, once. `given` are the user's own failing tests, `files` replace localization,
+    `until` is the last stage. No valid patch is a result: `Prediction.choice` is None.
     Raises `NothingToEdit` where the tree holds no text file, `UsageError` as `check_named` and `check_rounds` do,
-    `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result: `Prediction.choice` is
-    None.
+    `ContextTooSmall`, and what the sampler and the sandbox raise.
     """
     check_named(files, given, snapshot, opening)
     watch, notes = _noting(session.watch)
     marks = Marks(config.answer.start, config.answer.end, config.think.start, config.think.end)
     session = replace(session, watch=watch, marks=marks)
-    if session.pool and not any(isinstance(one.outcome, Patch) for one in session.pool):
+    if session.pool and not valid_patches(session.pool):
         return Prediction(Localization((), ()), session.pool, None)
     watch(_planned(config, files or session.pool, given, until, tested=not isinstance(opening, NoBoxes)))
     subject = await _subject(issue, snapshot, session, files)
     opening = _near(opening, subject, session.pool, (*files, *(name.partition("::")[0] for name in given.ids())))
+    localizing = partial(localize, subject, session, config.localize, files)
     if until is Until.LOCALIZE:
-        return Prediction(await _localize(subject, session, config, files), (), None, tuple(notes))
+        return Prediction(await localizing(), (), None, tuple(notes))
     check_rounds(config, until, await session.sampler.card(), opening)
     if until is Until.REPAIR:
         opening = NoBoxes("No test was run: the chain was to end after repair.")
@@ -136,7 +136,7 @@ async def resolve(
     async def repaired() -> tuple[Localization, tuple[Candidate, ...]]:
         if session.pool:
             return _touched(session.pool, subject), session.pool
-        localization = await _localize(subject, session, config, files)
+        localization = await localizing()
         if config.evolve.rounds == 1:
             return localization, await repair(subject, localization, session, config.repair)
         from agentless_mini.chain.evolve import evolve
@@ -193,16 +193,16 @@ def _planned(config: Config, known: Sequence[object], given: GivenTests, until: 
 
     `known` is what no file need be found for: files, or candidates.
     """
-    finding: list[Stage | Phase] = [] if known or not config.localize.samples else [Stage.LOCALIZE]
-    sampling: list[Stage | Phase] = [] if until is Until.LOCALIZE else [Stage.REPAIR, Stage.EVOLVE]
-    first: list[Stage | Phase] = []
-    last: list[Stage | Phase] = []
+    first: tuple[Stage | Phase, ...] = ()
+    finding: tuple[Stage | Phase, ...] = () if known or not config.localize.samples else (Stage.LOCALIZE,)
+    sampling: tuple[Stage | Phase, ...] = () if until is Until.LOCALIZE else (Stage.REPAIR, Stage.EVOLVE)
+    last: tuple[Stage | Phase, ...] = ()
     if tested and until is Until.TESTS:
-        proving = [Phase.ENVIRONMENT, Phase.REPRODUCTION]
-        first += proving if given.required else []
-        sampling += [Stage.REPRODUCE, *([] if first else proving)]
-        last = [Phase.REGRESSION, Phase.EXECUTION]
-    return Planned(tuple(tuple(step) for step in (first, finding, sampling, last) if step))
+        proving = (Phase.ENVIRONMENT, Phase.REPRODUCTION)
+        first = proving if given.required else ()
+        sampling += (Stage.REPRODUCE, *(() if first else proving))
+        last = (Phase.REGRESSION, Phase.EXECUTION)
+    return Planned(tuple(filter(None, (first, finding, sampling, last))))
 
 
 async def _subject(issue: Issue, snapshot: Snapshot, session: Session, given: Sequence[str]) -> Subject:
@@ -211,8 +211,7 @@ async def _subject(issue: Issue, snapshot: Snapshot, session: Session, given: Se
     of = known_by(issue, snapshot)
     ranked = await session.derive("candidate files", of, lambda: rank_files(issue, files, named, snapshot.history))
     if not ranked and not given:
-        message = f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path."
-        raise NothingToEdit(message)
+        raise NothingToEdit(f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path.")
     card = await session.sampler.card()
     shown = fit_issue(issue, card.context_window // ISSUE_SHARE, Gauge())
     if shown is not issue:
@@ -220,16 +219,10 @@ async def _subject(issue: Issue, snapshot: Snapshot, session: Session, given: Se
     return Subject(shown, snapshot, Survey(ranked, named))
 
 
-async def _localize(subject: Subject, session: Session, config: Config, files: Sequence[str]) -> Localization:
-    if files:
-        return given_files(files, subject.snapshot)
-    return await localize(subject, session, config.localize)
-
-
 def _touched(pool: Sequence[Candidate], subject: Subject) -> Localization:
     """Return the text files that candidates made elsewhere change, those first that most of them do."""
     texts = {file.path for file in subject.snapshot.files if file.kind is FileKind.TEXT}
-    changed = Counter(path for one in pool if isinstance(one.outcome, Patch) for path in one.outcome.paths)
+    changed = Counter(path for patch in valid_patches(pool) for path in patch.paths)
     files = tuple(path for path, _ in changed.most_common() if path in texts)
     return Localization((files,), (0,)) if files else Localization((), ())
 
@@ -273,7 +266,15 @@ async def _opened(
 
     Raises `Untestable` where one of the user's is required and does not fail here.
     """
-    boxes = opening if isinstance(opening, NoBoxes) else await _set_up(subject, session, config, opening)
+    boxes: Boxes | NoBoxes
+    if isinstance(opening, NoBoxes):
+        boxes = opening
+    elif opening.build and config.setup.samples and (await session.sampler.card()).decoding is not Decoding.LINES:
+        from agentless_mini.chain.setup import set_up
+
+        boxes = await set_up(subject, session, opening, opening.build, config.setup)
+    else:
+        boxes = await opening.open(session.watch)
     if isinstance(boxes, NoBoxes):
         if given.required:
             raise Untestable(f"Your failing test cannot be run: {boxes.reason} {ANYWAY}.")
@@ -284,15 +285,6 @@ async def _opened(
     own, named = own_cases(given, subject.snapshot, runner), named_cases(subject.issue, subject.snapshot, runner)
     boxes = replace(boxes, derive=session.derive, issue=subject.issue, seed=config.repair.seed)
     return replace(boxes, failing=await confirm(own, named, boxes, required=given.required))
-
-
-async def _set_up(subject: Subject, session: Session, config: Config, opening: Opening) -> Boxes | NoBoxes:
-    writes = (await session.sampler.card()).decoding is not Decoding.LINES
-    if opening.build is None or not config.setup.samples or not writes:
-        return await opening.open(session.watch)
-    from agentless_mini.chain.setup import set_up
-
-    return await set_up(subject, session, opening, opening.build, config.setup)
 
 
 async def _reproduce(

@@ -1,17 +1,14 @@
-"""prompts/<name>.j2 -> messages.
+"""prompts/<name>.j2 -> messages; `templates` reads the files.
 
-Every prompt of a run begins with the same system message and, save that of setup, the same issue. What varies among the
-prompts of a stage comes as late as it can: so a server reuses one prefix for all of them. Those of repair and of
-reproduction go on with the same files, before what each asks for. A prompt of evolution begins with a whole repair
-prompt. A reward model is shown none of these; it has its own words. Issue, paths, code and patches are values of
-variables; they are never part of a template.
-
-The templates themselves are read by `templates`; this module does no I/O.
+Every prompt of a run begins with the same system message and, save that of setup, the same issue. What varies comes as
+late as it can, so that a server reuses one prefix: those of repair and of reproduction go on with the same files, one
+of evolution begins with a whole repair prompt. A reward model has its own words. Issue, paths, code and patches are
+values of variables; they are never part of a template.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -64,10 +61,8 @@ class Prompts:
             keep_trailing_newline=True,
         )
         for name, declared in sorted(VARIABLES.items()):
-            unknown = jinja2.meta.find_undeclared_variables(environment.parse(templates[name])) - declared
-            if unknown:
-                message = f"{name}.j2 uses {sorted(unknown)[0]!r}, which it is not given"
-                raise jinja2.UndefinedError(message)
+            if unknown := jinja2.meta.find_undeclared_variables(environment.parse(templates[name])) - declared:
+                raise jinja2.UndefinedError(f"{name}.j2 uses {sorted(unknown)[0]!r}, which it is not given")
         self._templates = {name: environment.from_string(templates[name]) for name in sorted(VARIABLES)}
         self.digest = hashlib.sha256(canonical_json(dict(templates)).encode()).hexdigest()
 
@@ -85,7 +80,7 @@ class Prompts:
             total=total,
             complete=len(paths) == total,
             most=most,
-            mark=_numbered(_marks("files"), "\n".join(paths)),
+            mark=_mark("files", "\n".join(paths)),
         )
         return self._messages(issue, body)
 
@@ -102,8 +97,7 @@ class Prompts:
         """
         fenced = tuple(_fenced(attempt.text, problem=attempt.problem) for attempt in attempts)
         rejected = any(attempt.problem for attempt in attempts)
-        body = self._templates["evolve"].render(attempts=fenced, rejected=rejected)
-        return (*asked[:-1], Message(asked[-1].role, asked[-1].content + body))
+        return _continued(asked, self._templates["evolve"].render(attempts=fenced, rejected=rejected))
 
     def score(self, issue: Issue) -> str:
         """Return what a reward model is told that a patch, as a unified diff, is the answer to."""
@@ -129,22 +123,21 @@ class Prompts:
             files=bool(files),
             runner=runner.value,
             folder=folder,
-            example=_fenced(_shown_text(example, _gap_mark([example])), path=example.path) if example else None,
+            example=_fenced_files([example])[0] if example else None,
             partial=example is not None and not example.whole,
         )
         return self._messages(issue, body)
 
     def broken(self, issue: Issue, repository: str, tests: tuple[str, ...]) -> tuple[Message, ...]:
         """Ask which of the repository's passing tests have to fail once the issue is resolved."""
-        mark = _numbered(_marks("tests"), "\n".join(tests))
+        mark = _mark("tests", "\n".join(tests))
         return self._messages(issue, self._templates["broken"].render(repository=repository, tests=tests, mark=mark))
 
     def setup(self, repository: str, files: tuple[ShownFile, ...], runner: Runner, log: str) -> tuple[Message, ...]:
         """Ask for the commands that set the test environment up. Without the issue: another one has the same answer."""
-        mark = _gap_mark(files)
         body = self._templates["setup"].render(
             repository=repository,
-            files=tuple(_fenced(_shown_text(file, mark), path=file.path) for file in files),
+            files=_fenced_files(files),
             runner=runner.value,
             partial=not all(file.whole for file in files),
             log=_fenced(log),
@@ -153,24 +146,26 @@ class Prompts:
 
     def synthesize(self, asked: tuple[Message, ...], answer: str) -> tuple[Message, ...]:
         """Ask a teacher for the reasoning that leads to a known answer of a repair prompt."""
-        body = self._templates["synthesize"].render(answer=answer.strip())
-        return (*asked[:-1], Message(asked[-1].role, asked[-1].content + body))
+        return _continued(asked, self._templates["synthesize"].render(answer=answer.strip()))
 
     def _files(self, repository: str, files: tuple[ShownFile, ...]) -> str:
+        fenced, partial = _fenced_files(files), not all(file.whole for file in files)
         mark = _gap_mark(files)
-        fenced = tuple(_fenced(_shown_text(file, mark), path=file.path) for file in files)
-        partial = not all(file.whole for file in files)
         return self._templates["files"].render(repository=repository, files=fenced, partial=partial, mark=mark)
 
     def _messages(self, issue: Issue, body: str) -> tuple[Message, ...]:
         text = issue.text.strip()
-        opening = self._templates["issue"].render(issue=text, mark=_numbered(_marks("issue"), text))
+        opening = self._templates["issue"].render(issue=text, mark=_mark("issue", text))
         system = self._templates["system"].render().strip()
         return (Message(Role.SYSTEM, system), Message(Role.USER, opening + body))
 
 
-def _marks(what: str) -> str:
-    return rf"--\s*(?:begin|end)\s+{what}"
+def _continued(asked: tuple[Message, ...], more: str) -> tuple[Message, ...]:
+    return (*asked[:-1], Message(asked[-1].role, asked[-1].content + more))
+
+
+def _mark(what: str, text: str) -> str:
+    return _numbered(rf"--\s*(?:begin|end)\s+{what}", text)
 
 
 def _numbered(mark: str, text: str) -> str:
@@ -192,6 +187,11 @@ def _fenced(text: str, **more: str) -> dict[str, str]:
     plain = text.replace("\r\n", "\n").rstrip("\n")
     longest = max((len(run) for run in re.findall(r"`{3,}", plain)), default=2)
     return {"text": plain, "fence": "`" * (longest + 1), **more}
+
+
+def _fenced_files(files: Sequence[ShownFile]) -> tuple[dict[str, str], ...]:
+    mark = _gap_mark(files)
+    return tuple(_fenced(_shown_text(file, mark), path=file.path) for file in files)
 
 
 def _shown_text(file: ShownFile, mark: str) -> str:

@@ -5,8 +5,8 @@ agreement (CodeT, arXiv 2207.10397), or a score. A vote is a sample of its own: 
 are one, and so is an answer that only repeats another (`Candidate.repeats`).
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -27,11 +27,11 @@ MOST_NAMES = 5
 class Standing:
     """One distinct patch: `votes` samples have its normal form, the first of them at the place `first` of all valid.
 
-    `given`, `generated` and `kept` are the places in `Execution.cases` of what passes with it: tests that are given,
-    generated ones, and regression tests. Whatever is no pass counts as broken, a skip too. A patch that is `refused`,
-    for that reason, passes nothing; one that is `untried` met the tests that are given alone. `undefined` are the names
-    that it uses undefined, and `suspicious` is what of it can make tests pass without a repair. `of` are the votes of
-    all, `lines` those that it adds and removes. `likeness` is its mean similarity to the other samples, in [0, 1].
+    `given`, `generated` and `kept` (regression tests) are the places in `Execution.cases` of what passes with it.
+    Whatever is no pass counts as broken, a skip too. A patch that is `refused`, for that reason, passes nothing; one
+    that is `untried` met the given tests alone. `undefined` are names that it uses, `suspicious` is what can make tests
+    pass without a repair, `of` are the votes of all, `lines` those that it changes. `likeness` is its mean similarity
+    to the other samples, in [0, 1].
     """
 
     normal: str
@@ -50,17 +50,17 @@ class Standing:
 
     @property
     def reproducing(self) -> frozenset[int]:
-        """Return the places of the reproducing cases that pass."""
+        """The places of the reproducing cases that pass."""
         return self.given | self.generated
 
     @property
     def passed(self) -> tuple[bool, frozenset[int], frozenset[int]]:
-        """Return all that the tests say of it, equal for patches that they do not tell apart."""
+        """All that the tests say of it, equal for patches that they do not tell apart."""
         return bool(self.refused), self.reproducing, self.kept
 
     @property
     def rank(self) -> tuple[bool, int, float]:
-        """Return what a vote goes by, the smaller the better."""
+        """What a vote goes by, the smaller the better."""
         return bool(self.undefined), -self.votes, -self.likeness
 
 
@@ -74,7 +74,7 @@ class Totals:
 
     @property
     def reproducing(self) -> int:
-        """Return how many cases a fix makes pass."""
+        """How many cases a fix makes pass."""
         return self.given + self.generated
 
 
@@ -98,12 +98,13 @@ def counted_votes(candidates: Sequence[Candidate]) -> tuple[Standing, ...]:
         if isinstance(candidate.outcome, Patch) and not candidate.repeats
     }
     votes = Counter(normal for _, _, normal in ballots)
-    first: dict[str, Standing] = {}
-    for place, patch in enumerate(valid_patches(candidates)):
-        counted = max(1, votes[patch.normal])
-        standing = Standing(patch.normal, counted, place, undefined=patch.undefined, suspicious=patch.suspicious)
-        first.setdefault(patch.normal, standing)
-    return tuple(first.values())
+    patches = valid_patches(candidates)
+    first = {patch.normal: place for place, patch in reversed(list(enumerate(patches)))}
+    return tuple(
+        Standing(one.normal, max(1, votes[one.normal]), place, undefined=one.undefined, suspicious=one.suspicious)
+        for place, one in enumerate(patches)
+        if first[one.normal] == place
+    )
 
 
 def poll(candidates: Sequence[Candidate]) -> tuple[Standing, ...]:
@@ -131,17 +132,12 @@ def standings(polled: Iterable[Standing], execution: Execution) -> tuple[Standin
         if verdict.refusal:
             return replace(standing, refused=verdict.refusal)
         tried = given if len(verdict.results) == len(given) else execution.cases
-        passing: Mapping[Origin, set[int]] = {origin: set() for origin in Origin}
+        passing = defaultdict[Origin, set[int]](set)
         for place, (case, result) in enumerate(zip(tried, verdict.results, strict=True)):
             if result.outcome is Outcome.PASS:
                 passing[case.origin].add(place)
-        return replace(
-            standing,
-            given=frozenset(passing[Origin.GIVEN]),
-            generated=frozenset(passing[Origin.GENERATED]),
-            kept=frozenset(passing[Origin.REGRESSION]),
-            untried=len(tried) < len(execution.cases),
-        )
+        own, new, old = (frozenset(passing[kind]) for kind in (Origin.GIVEN, Origin.GENERATED, Origin.REGRESSION))
+        return replace(standing, given=own, generated=new, kept=old, untried=len(tried) < len(execution.cases))
 
     return tuple(tested(one, verdicts[one.normal]) for one in polled if one.normal in verdicts)
 
@@ -188,14 +184,25 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
 
 
 def confidence(candidates: Sequence[Candidate], execution: Execution | None, choice: Choice | None) -> float | None:
-    """Return the probability, in [0.01, 0.99], that the chosen candidate is right; None without a choice."""
+    """Return the probability, in [0.01, 0.99], that the chosen candidate is right; None without a choice.
+
+    Patches of as many votes that no test tells apart share it: the sum of theirs is 1 at most.
+    """
     if choice is None:
         return None
-    polled = poll(candidates)
-    odds = log_odds(polled, Totals())
-    if execution:
-        odds |= log_odds(standings(polled, execution), totals(execution))
-    return max(1 - SUREST, min(SUREST, probability(odds[choice.patch.normal])))
+    known, count = poll(candidates), Totals()
+    tested = standings(known, execution) if execution else ()
+    if execution and any(one.normal == choice.patch.normal for one in tested):
+        known, count = tested, totals(execution)
+    sure = {normal: probability(odds) for normal, odds in log_odds(known, count).items()}
+    best = next(one for one in known if one.normal == choice.patch.normal)
+    shared = sum(sure[one.normal] for one in _tied(best, known))
+    return max(1 - SUREST, min(SUREST, sure[best.normal] / max(1.0, shared)))
+
+
+def _tied(best: Standing, among: Sequence[Standing]) -> list[Standing]:
+    """Return those with as many votes as the best, itself too, that no test tells from it."""
+    return [one for one in among if one.passed == best.passed and one.rank[:2] == best.rank[:2]]
 
 
 def score(standing: Standing, count: Totals) -> Fraction:
@@ -205,16 +212,10 @@ def score(standing: Standing, count: Totals) -> Fraction:
 
 
 def _fixing(standings: Sequence[Standing], count: Totals) -> frozenset[str]:
-    """Return the patches with which a reproducing case passes, and that break at most few tests more than the best.
-
-    Without this a patch that changes nothing would win over a right fix that breaks the one old test which pins the
-    fault: it breaks the fewest.
-    """
-    most = max((len(standing.kept) for standing in standings), default=0)
+    """Return the patches that pass a reproducing test and break few more than the best: a fix may break its pin."""
+    most = max((len(one.kept) for one in standings), default=0)
     few = max(1, count.regressions // PINNED_SHARE)
-    return frozenset(
-        standing.normal for standing in standings if standing.reproducing and most - len(standing.kept) <= few
-    )
+    return frozenset(one.normal for one in standings if one.reproducing and most - len(one.kept) <= few)
 
 
 # --- the choice, and its reason in one sentence for people ------------------------------------------------------------
@@ -233,20 +234,20 @@ def rank(
     if not polled:
         return None
     valid = sum(standing.votes for standing in polled)
-    known = standings(polled, execution) if execution else ()
-    if execution is None or not known or not execution.cases:
-        best, method = ordered(polled, Totals(), method.untested)[0], method.untested
-        untold = "no test tells the patches apart; " if execution else ""
-        return Choice(
-            patches[best.first], best.votes, valid, untold + _backed(best, polled, valid, method) + _suspected(best)
-        )
-    count = totals(execution)
-    best = ordered(known, count, method)[0]
+    known, count = (standings(polled, execution), totals(execution)) if execution else ((), Totals())
+    if not known or not count.reproducing + count.regressions:
+        known, count, method = polled, Totals(), method.untested
+        told = "no test tells the patches apart; " if execution else ""
+        best = ordered(known, count, method)[0]
+    else:
+        best = ordered(known, count, method)[0]
+        told = f"{_tested(best, known, count, method)}; "
+    suspected = f"; SUSPICIOUS: {', '.join(best.suspicious)}" if best.suspicious else ""
     return Choice(
         patches[best.first],
         best.votes,
         valid,
-        f"{_tested(best, known, count, method)}; {_backed(best, known, valid, method)}{_suspected(best)}",
+        f"{told}{_backed(best, known, valid, method)}{suspected}",
         passed=len(best.reproducing),
         reproducing=count.reproducing,
         broken=count.regressions - len(best.kept),
@@ -256,12 +257,13 @@ def rank(
 
 def _tested(best: Standing, known: Sequence[Standing], count: Totals, method: Method) -> str:
     """Say what the tests say of the best patch, and how far that decided."""
+    facts = _facts(best, count)
     if len(known) > 1 and len({standing.passed for standing in known}) == 1:
-        return f"the tests do not tell the patches apart: each {_facts(best, count)}"
+        return f"the tests do not tell the patches apart: each {facts}"
     if method is Method.VOTE:
-        return f"chosen by vote alone, {_facts(best, count)}"
+        return f"chosen by vote alone, {facts}"
     if method is Method.SCORES:
-        return f"{_facts(best, count)}, a score of {float(score(best, count)):.2f}"
+        return f"{facts}, a score of {float(score(best, count)):.2f}"
     others = sum(one.votes for one in known if not one.refused and one.reproducing == best.reproducing) - 1
     return _facts(best, count, f" with {counted(others, 'other sample')}" if others else "")
 
@@ -284,8 +286,7 @@ def _backed(best: Standing, among: Sequence[Standing], valid: int, method: Metho
     """Say how many samples agree on the best patch, and on others that no test tells from it."""
     if valid == 1:
         return f"it is the only valid sample{_unsound(best)}"
-    alike = [one for one in among if one.passed == best.passed]
-    tied = [one for one in alike if one.rank[:2] == best.rank[:2]]
+    alike, tied = [one for one in among if one.passed == best.passed], _tied(best, among)
     told = agreement(best.votes, valid)
     if len(tied) > 1:
         told += f", as many as on {counted(len(tied) - 1, 'other')}; {_taken(best, tied, method)}"
@@ -305,10 +306,6 @@ def _taken(best: Standing, tied: Sequence[Standing], method: Method) -> str:
         return "the earliest was taken"
     most = "the one" if alike == 1 else "the earliest of those"
     return f"{most} most like the others{', or smaller,' if method is Method.PROBABILITY else ''} was taken"
-
-
-def _suspected(best: Standing) -> str:
-    return f"; SUSPICIOUS: {', '.join(best.suspicious)}" if best.suspicious else ""
 
 
 def _unsound(best: Standing) -> str:

@@ -1,8 +1,7 @@
-"""Which of a repository's own tests matter for the files that patches touch, told by reading.
+"""Which of a repository's own tests matter for the files that patches touch, told by reading: nothing is executed.
 
 Four orders are fused: a test imports a touched file, or what imports it; its name or folder is like the file's; it has
-the issue's words; commits before the base changed it together with the file. Which tests really run a line is not
-known: nothing is executed here. How a file's imports are read is in `import_graph`.
+the issue's words; commits before the base changed it together with the file.
 """
 
 import re
@@ -11,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import PurePosixPath
 
+from agentless_mini.chain.file_roles import holds_tests, runs_here
 from agentless_mini.chain.import_graph import ImportGraph
-from agentless_mini.chain.lexical import Mentions, holds_tests, rank_files, runs_here
+from agentless_mini.chain.lexical import Mentions, rank_files
 from agentless_mini.domain import FileKind, Issue, Runner, Snapshot, SourceFile
 
 # Of reciprocal rank fusion (Cormack et al. 2009): a place counts 1 / (FUSION + place), in the order of words twice.
@@ -96,10 +96,7 @@ def _reach(graph: ImportGraph, touched: Collection[str]) -> dict[str, float]:
 
 
 def likeness(test: str, touched: Iterable[str]) -> float:
-    """Return how like a test's path is to that of the touched file it is most like, from 0 to 1.
-
-    It is like a file by its name, by a folder named for it, and by lying beside it.
-    """
+    """Return how like a touched file a test is, from 0 to 1: by its name, a folder of that name, and its place."""
     said, (folder, _, _) = subject_of(test), test.rpartition("/")
     words, around = f" {' '.join(_WORD.findall(said))} ", set(map(subject_of, folder.split("/")))
     best = 0.0
@@ -116,10 +113,7 @@ def likeness(test: str, touched: Iterable[str]) -> float:
 
 @lru_cache(maxsize=65_536)
 def subject_of(path: str) -> str:
-    """Return what a file is about, by its name in lower case: "cart" of `test_cart.py`, `CartTest.java`.
-
-    Empty where the name tells nothing: of `tests.py`.
-    """
+    """Return what a file is about by its name: "cart" of `test_cart.py`, `CartTest.java`; "" of `tests.py`."""
     parts, name = PurePosixPath(path).parts, PurePosixPath(path).stem
     if name in {"__init__", "__main__"}:
         name = parts[-2] if len(parts) > 1 else ""

@@ -1,11 +1,9 @@
 """Sample full-file repairs (SWE-RL, arXiv 2502.18449, "Agentless Mini"): the prompts, one for each distinct file list.
 
-Sample i goes to prompt i modulo their number, so more samples later only add to the ones that are there. Within
-the prompts the files stand in one order for all, the most wanted first, so that prompts share what they can of their
-beginning. Each answer is read into a patch that git accepts, or the reason why not.
-
-With a bound (`stop_when`) they are drawn in portions, and no further once the winner of the vote is settled. What is
-drawn is always a whole beginning of the run, so that a rerun finds it in the record and stops at the same place.
+Sample i goes to prompt i modulo their number, so more samples later only add to the ones that are there. In all prompts
+the files stand in one order, the most wanted first, so that these share their beginning. Each answer is read into a
+patch that git accepts, or the reason why not. With a bound (`stop_when`) samples are drawn in portions, and no further
+once the winner of the vote is settled: a whole beginning of the run, so that a rerun stops at the same place.
 """
 
 import asyncio
@@ -13,7 +11,7 @@ import gc
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agentless_mini.chain.context import Fitted, Gauge, Source, fit_files
 from agentless_mini.chain.session import Draft, Session, Subject, answer_room, fit_prompt, together
@@ -82,12 +80,9 @@ async def repair(
             if decided(candidates, whole - len(drawn), bound):
                 break
     if bound and len(drawn) < whole:
-        session.watch(
-            Note(
-                f"Sampling ended after {len(drawn)} of {whole} samples ({whole - len(drawn)} saved): the winner of the "
-                f"vote stays with a probability of {bound:g} at least (--stop-when)."
-            )
-        )
+        ended = f"Sampling ended after {len(drawn)} of {whole} samples ({whole - len(drawn)} saved)"
+        sure = f"the winner of the vote stays with a probability of {bound:g} at least (--stop-when)"
+        session.watch(Note(f"{ended}: {sure}."))
     if note:
         session.watch(Note(note))
     return candidates
@@ -121,8 +116,9 @@ async def repair_requests(
             room = budget - gauge.of(session.prompts.repair(subject.issue, subject.snapshot.name, (NO_FILE,)))
             fitted = fit_files(wanted, subject.issue, subject.survey.named, room, gauge, parts)
             if not fitted.files:
-                text = f"No part of {wanted[0].path} fits {budget} tokens: serve the model with a larger context."
-                raise ContextTooSmall(text)
+                raise ContextTooSmall(
+                    f"No part of {wanted[0].path} fits {budget} tokens: serve the model with a larger context."
+                )
             return Draft(messages(fitted.files), fitted, cut=bool(fitted.left_out or fitted.windowed))
 
         return await fit_prompt(session.sampler, prompt_room(card, settings.max_tokens) - spare, draft)
@@ -143,9 +139,8 @@ async def repair_requests(
         said = f"An answer may have {room} tokens, not {settings.max_tokens}: a quarter of the model's context at most."
         session.watch(Note(said))
     params = SamplingParams(room, settings.temperature, seed=settings.seed)
-    tasks = [
-        None if card.decoding is Decoding.FREE else EditTask(subject.issue.text, one.shown.files) for one in drafts
-    ]
+    free = card.decoding is Decoding.FREE
+    tasks = [None if free else EditTask(subject.issue.text, made.shown.files) for made in drafts]
     return [
         SampleRequest(card.name, made.messages, params, (), Stage.REPAIR, "", card.decoding, task)
         for made, task in zip(drafts, tasks, strict=True)
@@ -183,21 +178,21 @@ class Drawn:
     reasoning: str = ""
 
 
+@dataclass(slots=True)
 class Draws:
     """The samples of one issue, drawn round by round. A prompt that comes again goes on with its next sample.
 
-    Each distinct answer is read once, and git asked once for each distinct patch.
+    Each distinct answer is read once, against `tree`, and git asked once for each distinct patch. With `greedy_first`
+    place 0 goes to the first prompt at temperature 0.
     """
 
-    def __init__(self, tree: Tree, match: Matching, session: Session, *, greedy_first: bool = False) -> None:
-        """Read answers against `tree`. With `greedy_first` place 0 goes to the first prompt at temperature 0."""
-        self._greedy_first = greedy_first
-        self._tree = tree
-        self._match = match
-        self._session = session
-        self._taken: Counter[str] = Counter()
-        self._known: dict[tuple[str, str, Finish], Patch | Rejected] = {}
-        self._checked: dict[bytes, Patch | Rejected] = {}
+    tree: Tree
+    match: Matching
+    session: Session
+    greedy_first: bool = field(default=False, kw_only=True)
+    _taken: Counter[str] = field(default_factory=Counter, init=False)
+    _known: dict[tuple[str, str, Finish], Patch | Rejected] = field(default_factory=dict, init=False)
+    _checked: dict[bytes, Patch | Rejected] = field(default_factory=dict, init=False)
 
     async def draw(self, requests: Sequence[SampleRequest], places: range, number: int = 0) -> list[Drawn]:
         """Draw a sample for each place, in round `number`; return them in order of place.
@@ -206,16 +201,16 @@ class Draws:
         no indices and no instance yet. Raises what the sampler raises.
         """
         jobs = []
-        if self._greedy_first and 0 in places:
+        if self.greedy_first and 0 in places:
             params = replace(requests[0].params, temperature=0.0)
-            greedy = replace(requests[0], params=params, indices=(0,), instance=self._session.instance)
+            greedy = replace(requests[0], params=params, indices=(0,), instance=self.session.instance)
             jobs, places = [self._follow(greedy, {0: 0}, number)], range(1, places.stop)
         for turn, request in enumerate(requests):
             key, dealt = request.key(), [place for place in places if place % len(requests) == turn]
             indices = range(self._taken[key], self._taken[key] + len(dealt))
             self._taken[key] += len(dealt)
             if dealt:
-                whole = replace(request, indices=tuple(indices), instance=self._session.instance)
+                whole = replace(request, indices=tuple(indices), instance=self.session.instance)
                 jobs.append(self._follow(whole, dict(zip(indices, dealt, strict=True)), number))
         drawn = [one for group in await together(jobs) for one in group]
         return sorted(drawn, key=lambda one: one.candidate.order)
@@ -223,16 +218,16 @@ class Draws:
     async def _follow(self, request: SampleRequest, orders: dict[int, int], number: int) -> list[Drawn]:
         """Draw the samples of one prompt and read each as soon as it is there; `orders` has their places by index."""
         key, drawn = request.key(), []
-        async for completion in self._session.sampler.sample(request):
+        async for completion in self.session.sampler.sample(request):
             outcome = await asyncio.get_running_loop().run_in_executor(_READING, self._read, completion)
             if isinstance(outcome, Patch):
                 if outcome.diff not in self._checked:
-                    self._checked[outcome.diff] = await asyncio.to_thread(self._session.check, outcome)
+                    self._checked[outcome.diff] = await asyncio.to_thread(self.session.check, outcome)
                 outcome = self._checked[outcome.diff]
             candidate = Candidate(key, completion.index, orders[completion.index], outcome, number)
             drawn.append(Drawn(candidate, completion.text, completion.reasoning))
             rejected = outcome if isinstance(outcome, Rejected) else None
-            self._session.watch(SampleDone(request.stage, completion, rejected))
+            self.session.watch(SampleDone(request.stage, completion, rejected))
         return drawn
 
     def _read(self, completion: Completion) -> Patch | Rejected:
@@ -241,7 +236,7 @@ class Draws:
             was_on = gc.isenabled()
             gc.disable()  # syntax trees are many objects and no cycle, and a collection stops all threads
             try:
-                self._known[key] = read_answer(completion, self._tree, self._match, self._session.marks)
+                self._known[key] = read_answer(completion, self.tree, self.match, self.session.marks)
             finally:
                 (gc.enable if was_on else gc.disable)()
         return self._known[key]
@@ -250,10 +245,9 @@ class Draws:
 def counted_once(drawn: Sequence[Drawn], request: SampleRequest) -> tuple[tuple[Candidate, ...], str]:
     """Return the candidates, those marked that repeat an answer and are no vote of their own; and a note, or "".
 
-    At temperature 0 a prompt has one answer, however often it is sampled. Above it equal answers are agreement, which
-    short edits of a sure model come to; but a whole run of `MANY_REPEATS` and in which no prompt was answered in two
-    ways is the work of a server that does not sample, or of a cache. Decoding under a constraint leaves few answers
-    to choose from, so there equality says nothing. `request` is any of those that were drawn.
+    At temperature 0 a prompt has one answer. Above it equal answers are agreement, but a run of `MANY_REPEATS` in which
+    no prompt was answered in two ways is the work of a server that does not sample, or of a cache. Decoding under a
+    constraint leaves few answers to choose from, so there equality says nothing. `request` is any of those drawn.
     """
     seen: set[tuple[str, str, str]] = set()
     marked = []

@@ -1,11 +1,9 @@
-"""Sample tests that show the issue, and keep those that really fail because of it.
-
-After "Agentless Mini" of SWE-RL (arXiv 2502.18449).
+"""Sample tests that show the issue, and keep those that fail because of it ("Agentless Mini", arXiv 2502.18449).
 
 Sampling needs no box and running needs no model, so they are two steps: the first can go on while an environment is
-built. All samples share one prompt. Each distinct test runs alone, in a box of its own, so that none of them can make
-another one fail; what then counts is run again, for a flaky test would choose by luck. The tests that are given are
-confirmed here too: they must fail before any patch.
+built. Each distinct test runs alone, in a box of its own, so that none of them can make another one fail; what then
+counts is run again, for a flaky test would choose by luck. Given tests are confirmed here too: they must fail before
+any patch.
 """
 
 import re
@@ -81,11 +79,9 @@ async def draft_cases(
     is_writable = bool(row.new) if row else runner is not Runner.REPORT
     if settings.samples == 0 or card.decoding is Decoding.LINES or not is_writable:
         return ()
-    issue, snapshot = subject.issue, subject.snapshot
-    of = known_by(issue, snapshot)
-    kind = f"style examples, {runner.value}"
+    issue, snapshot, held = subject.issue, subject.snapshot, subject.snapshot.by_path()
+    kind, of = f"style examples, {runner.value}", known_by(issue, snapshot)
     likely = await session.derive(kind, of, lambda: style_examples(issue, snapshot, subject.survey, runner))
-    held = snapshot.by_path()
     example = first_with_tests([held[path] for path in likely], runner)
     usual = row.folder if row else "tests" if runner is Runner.DJANGO else ""
     folder = example.path.rpartition("/")[0] if example else usual
@@ -201,18 +197,20 @@ async def confirm(
     boxes.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
     runner = boxes.harness.runner
     notes = [note for case, result in zip(own, results, strict=False) if (note := _note(case, result, runner))]
-    fails = {Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT}
-    told = [(case, result) for case, result in zip(cases, results, strict=True) if result.outcome in fails]
-    hints = {case.id: symptom(result, case, boxes.issue, runner) for case, result in told}
-    kept = tuple(case for case, _ in told if case.id in ids or isinstance(hints[case.id], str))
-    for case in (case for case, _ in told if case not in kept):
-        why = getattr(hints[case.id], "detail", "")
-        boxes.watch(Note(f"{printable(case.id)}, which the issue names, fails for another reason: left out ({why})."))
+    kept = []
+    for case, result in zip(cases, results, strict=True):
+        if result.outcome in {Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT}:
+            hint = symptom(result, case, boxes.issue, runner)
+            if case.id in ids or isinstance(hint, str):
+                kept.append(case)
+            else:
+                why = f"fails for another reason: left out ({hint.detail})"
+                boxes.watch(Note(f"{printable(case.id)}, which the issue names, {why}."))
     if required and not ids.issubset(case.id for case in kept):
         raise Untestable(f"{' '.join(notes)} Name a test that fails now. {ANYWAY}.")
     for note in notes:
         boxes.watch(Note(note))
-    return kept
+    return tuple(kept)
 
 
 def _form(runner: Runner) -> str:

@@ -1,8 +1,4 @@
-"""What every stage of one issue works with: a model, whose window prompts are made to fit, and boxes that run tests.
-
-Given tests run on the tree with a patch or as it is, or all that are found in test files. What came of a test is read
-from records (see `testing`), and of a box from the sandbox.
-"""
+"""What every stage of one issue works with: a model, whose window prompts are made to fit, and boxes that run tests."""
 
 import asyncio
 import hashlib
@@ -12,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from agentless_mini.chain.context import Gauge
-from agentless_mini.chain.lexical import Survey, is_test_path
+from agentless_mini.chain.file_roles import is_test_path
+from agentless_mini.chain.lexical import Survey
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import (
     BoxLimits,
@@ -186,11 +183,10 @@ def answer_room(max_tokens: int, context_window: int) -> int:
 
 
 async def fit_prompt(sampler: Sampler, room: int, draft: Callable[[int, Gauge], Draft[Shown]]) -> Draft[Shown]:
-    """Return the fullest draft of at most `room` tokens by the server's count.
+    """Return the fullest draft of at most `room` tokens by the server's count, or raise `ContextTooSmall`.
 
     `draft` is called with a budget in tokens for the whole prompt and a gauge, and must keep to them. A first draft
     that was cut by an uncalibrated gauge is made again with what its count taught.
-    Raises `ContextTooSmall` where no draft fits.
     """
     gauge, calibrated = Gauge(), False
     for _ in range(MOST_ROUNDS):
@@ -199,8 +195,9 @@ async def fit_prompt(sampler: Sampler, room: int, draft: Callable[[int, Gauge], 
         if counted <= room and (calibrated or not made.cut):
             return made
         gauge, calibrated = gauge.corrected(gauge.of(made.messages), counted), True
-    message = f"The prompt does not fit {room} tokens: serve the model with a larger context, or shorten the issue."
-    raise ContextTooSmall(message)
+    raise ContextTooSmall(
+        f"The prompt does not fit {room} tokens: serve the model with a larger context, or shorten the issue."
+    )
 
 
 async def ask(
@@ -256,9 +253,8 @@ async def run_cases(
     """Return what came of each case, in order, on the tree with a patch or as it is.
 
     All run in one box; what it did not get to runs in a second one, by itself. Where of `PROBES` of these none comes to
-    its end, the others are not run and are errors; else they run in a third box. Cases of one path must agree in their
-    `data`. With another `attempt` they are run again rather than found in the record. So many `canaries` run with them.
-    Raises `EnvironmentFailed` as the sandbox does.
+    its end, the others are errors; else they run in a third box. Cases of one path must agree in their `data`. With
+    another `attempt` they are not found in the record. Raises `EnvironmentFailed` as the sandbox does.
     """
     seed = hashlib.sha256(f"{boxes.seed} {boxes.snapshot.digest} {patch and patch.normal}".encode()).hexdigest()
     planner = replace(_planner(boxes, attempt), canaries=canaries, seed=seed)

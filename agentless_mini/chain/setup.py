@@ -2,10 +2,8 @@
 
 The model is shown the files that declare, what the continuous integration does, and the end of the log. Each distinct
 answer is built in a box as every environment is, and the test files nearest to the issue run there: kept is the answer
-under which most tests pass. What serves is asked for once for a state of those files, whatever the issue.
-
-An environment can lie about its tests, whoever wrote how it is built. So its files cannot replace one of the tree or
-say how tests are run, and what it says counts for the choice among environments and patches alone.
+under which most tests pass, for this state of those files, whatever the issue. An environment can lie about its tests:
+so its files cannot replace one of the tree or say how tests are run.
 """
 
 import hashlib
@@ -16,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agentless_mini.chain.context import Gauge, Source, fit_files
-from agentless_mini.chain.lexical import Mentions, runs_here
+from agentless_mini.chain.file_roles import runs_here
+from agentless_mini.chain.lexical import Mentions
 from agentless_mini.chain.related_tests import related_tests
 from agentless_mini.chain.session import (
     Boxes,
@@ -107,10 +106,7 @@ async def set_up(
 
 @dataclass(frozen=True, slots=True)
 class _Trying:
-    """The environments of one issue, each opened once: by commands, "" for what the tree declares.
-
-    The files `shown` have the digest `of`, by which answers are kept.
-    """
+    """The environments of one issue by commands, "" for what is declared; `of` is the digest of files `shown`."""
 
     subject: Subject
     session: Session

@@ -2,17 +2,12 @@
 
 The model is a Pitman-Yor urn. After n valid answers a patch with v of them comes next with weight v - d, and a patch
 not seen yet with weight c + d * (patches seen); an invalid answer is one more kind, with as much weight as there were,
-and 1. With c = 1, d = 1/2 that is a Dirichlet posterior over the patches seen, all others together and the invalid
-ones: the share of valid answers is uniform at first, and new patches keep coming as the square root of the samples,
-as they do. The discount d is also what a leader loses that leads by luck.
+and 1. With c = 1, d = 1/2 new patches keep coming as the square root of the samples, as they do.
 
 The probability that the leader of now is the winner of the whole budget is bounded from below, without chance: one,
 less the exact probability of each rival to overtake it, less what new patches may do. Those are counted by their mean
-number, each given all the draws that are left.
-
-It says nothing of what tests would choose, nor of likeness and size, which may outweigh a small lead. The promise is a
-mean over the urn's policies, and holds for as many looks as are taken; where two patches are nearly equally likely, the
-winner of a budget is luck, and is kept less often.
+number, each given all the draws that are left. The promise is a mean over the urn's policies, and holds for as many
+looks as are taken. It says nothing of what tests would choose, nor of likeness and size.
 """
 
 import math
@@ -39,25 +34,8 @@ class Tally:
     invalid: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Race:
-    """An urn with the weights of the leader, of a rival and of all else. The rival wins once it is `lead` ahead."""
-
-    leader: float
-    rival: float
-    rest: float
-    lead: int
-
-    @property
-    def pair(self) -> float:
-        return self.leader + self.rival
-
-
 def tally(candidates: Iterable[Candidate]) -> Tally:
-    """Return the votes by normal form, the smallest `order` first.
-
-    What uses undefined names cannot win where anything else is there, and counts as invalid then.
-    """
+    """Return the votes, the earliest first; beside others, what uses undefined names counts as invalid."""
     drawn = tuple(candidates)
     polled = counted_votes(drawn)
     standing = [one for one in polled if not one.undefined] or list(polled)
@@ -93,7 +71,7 @@ def stays(drawn: Tally, left: int) -> float:
     # The chances of all rivals, the best first; once they are negligible the best of the rest stands for them.
     seen, others = 0.0, len(drawn.votes) - 1
     for (votes, lead), count in sorted(rivals.items(), key=lambda item: (-item[0][0], item[0][1])):
-        chance = _overtakes(_race(best, votes, lead, weight), left)
+        chance = _overtakes(best - DISCOUNT, votes - DISCOUNT, weight, lead, left)
         if others * chance < NEGLIGIBLE:
             seen += others * chance
             break
@@ -103,13 +81,8 @@ def stays(drawn: Tally, left: int) -> float:
     valid = left * valid_weight / weight
     growth = _rising(valid_weight + DISCOUNT, valid) - _rising(valid_weight, valid)
     unseen = (len(drawn.votes) + CONCENTRATION / DISCOUNT) * math.expm1(growth)
-    risk = seen + unseen * _overtakes(_race(best, 1, best, weight + 1), left - 1)
+    risk = seen + unseen * _overtakes(best - DISCOUNT, 1 - DISCOUNT, weight + 1, best, left - 1)
     return max(0.0, 1.0 - risk)
-
-
-def _race(best: int, votes: int, lead: int, total: float) -> _Race:
-    leader, rival = best - DISCOUNT, votes - DISCOUNT
-    return _Race(leader, rival, total - leader - rival, lead)
 
 
 def _rising(start: float, steps: float) -> float:
@@ -117,23 +90,24 @@ def _rising(start: float, steps: float) -> float:
     return math.lgamma(start + steps) - math.lgamma(start)
 
 
-def _overtakes(race: _Race, left: int) -> float:
+def _overtakes(leader: float, rival: float, whole: float, lead: int, left: int) -> float:
     """Return the exact probability that of `left` draws the rival gets `lead` more than the leader, or still more.
 
-    The draws that go to either are Beta-binomial, and so is the leader's part of them. Of m such draws the leader may
-    have (m - lead) // 2 at most; that probability is carried from m to m + 1, so the whole takes O(left).
+    The urn has these weights, `whole` is that of all. The draws that go to either are Beta-binomial, and so is the
+    leader's part of them. Of m such draws the leader may have (m - lead) // 2 at most; that probability is carried from
+    m to m + 1, so the whole takes O(left).
     """
-    behind = 0.0
-    terms = []
-    for draws in range(race.lead, left + 1):
-        most = (draws - race.lead) // 2
-        if draws > race.lead:
-            before = (draws - 1 - race.lead) // 2
-            passes = (race.leader + before) / (race.pair + draws - 1)
-            behind -= _share(before, draws - 1, race.leader, race.rival) * passes
-        if (draws - race.lead) % 2 == 0:
-            behind += _share(most, draws, race.leader, race.rival)
-        terms.append(_share(draws, left, race.pair, race.rest) * behind)
+    pair, rest = leader + rival, whole - leader - rival
+    behind, terms = 0.0, []
+    for draws in range(lead, left + 1):
+        most = (draws - lead) // 2
+        if draws > lead:
+            before = (draws - 1 - lead) // 2
+            passes = (leader + before) / (pair + draws - 1)
+            behind -= _share(before, draws - 1, leader, rival) * passes
+        if (draws - lead) % 2 == 0:
+            behind += _share(most, draws, leader, rival)
+        terms.append(_share(draws, left, pair, rest) * behind)
     return max(0.0, math.fsum(terms))
 
 

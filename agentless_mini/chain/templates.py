@@ -52,9 +52,7 @@ def _replacements(folder: Path) -> dict[str, str]:
     ):
         found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.j2"))}
     if not folder.is_dir() or not found:
-        message = f"The prompts folder {folder} holds no template (*.j2): check --prompts."
-        raise UsageError(message)
+        raise UsageError(f"The prompts folder {folder} holds no template (*.j2): check --prompts.")
     if unknown := sorted(found.keys() - VARIABLES.keys()):
-        message = f"There is no prompt called {unknown[0]!r}: {', '.join(sorted(VARIABLES))} can be replaced."
-        raise UsageError(message)
+        raise UsageError(f"There is no prompt called {unknown[0]!r}: {', '.join(sorted(VARIABLES))} can be replaced.")
     return found

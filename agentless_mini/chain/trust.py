@@ -58,10 +58,9 @@ def probability(odds: float) -> float:
 
 
 def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
-    """Return the log odds that each patch is right, by normal form.
+    """Return the log odds that each patch is right, by normal form; the order of `known` does not matter.
 
-    More votes, more tests that pass, and fewer that break never lower a patch's own odds; seldom do they lift another
-    more, by what they say of a test that both break. The order of `known` does not matter.
+    More votes, more tests that pass, and fewer that break never lower a patch's own odds.
     """
     tried = [one for one in known if not one.untried and not one.refused]
     passed = [one.reproducing for one in tried]
@@ -81,6 +80,9 @@ def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
         return worth(place) * math.log((1 - RIGHT) / (1 - wrong[0])), worth(place) * math.log(RIGHT / wrong[1])
 
     def odds(one: "Standing") -> float:
+        share = math.log((one.votes - 0.5) / (one.of + 1.5 - one.votes))  # that of the urn of `stopping`
+        size = SIZE * math.log(max(1, one.lines)) + (UNDEFINED if one.undefined else 0)
+        voted = BASE + VOTES * share + LIKENESS * one.likeness + size
         own = GIVEN_FAILING * count.given + (GIVEN_PASSING - GIVEN_FAILING) * len(one.given)
         new = math.fsum([unpassed, *(each[place in one.generated] for place, each in said.items())])
         tests = own / _dependence(count.given) + new / _dependence(count.generated)
@@ -88,18 +90,11 @@ def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
         pinned = math.fsum(share for place, share in pins.items() if place not in one.kept)
         pinned += (count.regressions - len(pins)) * pin
         suspected = SUSPICIOUS if one.suspicious and count.reproducing + count.regressions else 0
-        return _voted(one) + suspected + tests - math.log1p(HARM * (broken - min(MOST_PINS, pinned)))
+        return voted + suspected + tests - math.log1p(HARM * (broken - min(MOST_PINS, pinned)))
 
     said = {place: told(place) for place in passing}
     unpassed = (count.generated - len(passing)) * UNPASSED * worth(-1) * math.log((1 - RIGHT) / (1 - WRONG))
     return {one.normal: odds(one) for one in known}
-
-
-def _voted(one: "Standing") -> float:
-    """Return the log odds without tests. The share of the votes is that of the urn of `stopping`."""
-    share = math.log((one.votes - 0.5) / (one.of + 1.5 - one.votes))
-    size = SIZE * math.log(max(1, one.lines)) + (UNDEFINED if one.undefined else 0)
-    return BASE + VOTES * share + LIKENESS * one.likeness + size
 
 
 def _dependence(tests: int) -> float:
@@ -111,7 +106,7 @@ def _pins(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float
     """Return the probability that a regression test pins the fault, for each that passes with some patch.
 
     And that for each that passes with none. Those that break it speak for it as far as more reproducing tests pass with
-    them than with any that keeps it; such a one speaks against it.
+    them than with any that keeps it.
     """
     fixed = [(len(one.reproducing) / max(1, count.reproducing), one.kept) for one in tried]
 
@@ -185,8 +180,7 @@ class Trust:
 
     def lacks(self, level: Level) -> str:
         """Return what the patch lacks for a level."""
-        said: str = getattr(self, level.value)
-        return said
+        return str(getattr(self, level.value))
 
     def suffices(self, level: Level) -> bool:
         """Return whether the patch has shown enough to be printed."""

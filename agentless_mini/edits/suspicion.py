@@ -8,7 +8,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from agentless_mini.chain.lexical import is_test_path
+from agentless_mini.chain.file_roles import is_test_path
 from agentless_mini.domain import FileChange
 from agentless_mini.edits.sources import parse_python
 

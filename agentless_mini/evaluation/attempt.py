@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 
-from agentless_mini.chain.lexical import is_sayable
+from agentless_mini.chain.file_roles import is_sayable
 from agentless_mini.chain.measures import Replay, choices, curves
 from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.prompts import Prompts

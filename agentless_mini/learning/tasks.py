@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentless_mini.chain.lexical import CODE_SUFFIX, is_test_path
+from agentless_mini.chain.file_roles import CODE_SUFFIX, is_test_path
 from agentless_mini.domain import FileChange, FileKind, Patch, Rejected, Snapshot, SourceFile
 from agentless_mini.edits import changed_files, write_answer
 from agentless_mini.errors import RepositoryError, Unreachable, UsageError, boundary, printable

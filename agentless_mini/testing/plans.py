@@ -22,7 +22,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from agentless_mini.chain.lexical import is_test_file, is_test_path, is_test_tool
+from agentless_mini.chain.file_roles import is_test_file, is_test_path, is_test_tool
 from agentless_mini.domain import Case, FileChange, Harness, Origin, PlacedFile, Runner, Snapshot, Step, starting
 from agentless_mini.domain.runners import ROWS, Group, RunnerRow
 from agentless_mini.errors import UsageError, printable

@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import fmean
 
 from agentless_mini.chain import related_tests
+from agentless_mini.chain.file_roles import CODE_SUFFIX, is_test_path
 from agentless_mini.chain.import_graph import ImportGraph
-from agentless_mini.chain.lexical import CODE_SUFFIX, is_test_path
 from agentless_mini.domain import Issue, Runner, Snapshot
 from agentless_mini.repository.opening import open_repository
 from tests.benchmarks.stages import copied

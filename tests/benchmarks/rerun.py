@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from agentless_mini.chain.lexical import is_test_path
+from agentless_mini.chain.file_roles import is_test_path
 from tests.chain.workbench import edit
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel

@@ -182,25 +182,13 @@ def test_what_is_shown_keeps_to_the_budget_and_to_the_file(texts: list[str], bud
             assert lines[excerpt.first - 1 : excerpt.first - 1 + len(here)] == here
 
 
-def test_a_tree_is_cut_to_its_likeliest_paths_in_reading_order() -> None:
-    assert fit_tree(["c.py", "a.py", "b.py"], 4, Gauge(0.4)) == ("a.py", "c.py")
-    assert fit_tree(["c.py"], 0, GAUGE) == ()
-
-
-def test_a_long_issue_keeps_its_start_and_its_end() -> None:
-    issue = Issue("START " + "x " * 5000 + " END", "issue.md")
-    cut = fit_issue(issue, 300, GAUGE)
-    assert cut.text.startswith("START")
-    assert cut.text.endswith("END")
-    assert "characters of the issue are not shown" in cut.text
-    assert GAUGE.tokens(cut.text) < 330
-    assert cut.source == "issue.md"
-    assert fit_issue(issue, 10_000, GAUGE) is issue
-
-
 def test_of_a_long_issue_two_thirds_are_its_start_and_one_its_end() -> None:
     text = "".join(f"{n:05}" for n in range(600))  # 3,000 characters, of which a fifth fits
-    head, said, tail = fit_issue(Issue(text), GAUGE.tokens(text) // 5, GAUGE).text.split("\n")
+    issue = Issue(text, "issue.md")
+    cut = fit_issue(issue, GAUGE.tokens(text) // 5, GAUGE)
+    head, said, tail = cut.text.split("\n")
+    assert cut.source == "issue.md"
+    assert fit_issue(issue, 10_000, GAUGE) is issue
     assert (len(head), len(tail)) == (400, 200)
     assert text.startswith(head)
     assert text.endswith(tail)

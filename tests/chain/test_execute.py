@@ -220,8 +220,10 @@ def test_what_a_dead_box_did_not_reach_runs_alone_in_a_second_one() -> None:
 
 def test_a_box_that_died_without_a_word_is_tried_once_more() -> None:
     dead = JobResult((StepResult(Ending.BOX_DIED),))
-    sandbox = ScriptedBoxes(dead, dead)
-    assert run(sandbox, *CASES[:2]) == [Outcome.ERROR, Outcome.TIMEOUT]
+    assert run(ScriptedBoxes(dead, dead), *CASES[:2]) == [Outcome.ERROR, Outcome.TIMEOUT]
+    make = Case("make", Origin.GIVEN, command="make test")
+    assert run(ScriptedBoxes(dead, JobResult((StepResult(Ending.EXITED, 0),))), make) == [PASS]
+    assert run(ScriptedBoxes(dead, dead), make) == [Outcome.ERROR]
 
 
 def test_what_the_machine_had_no_time_for_is_tried_once_more() -> None:
@@ -317,10 +319,3 @@ def test_a_refusal_of_the_second_box_or_of_files_is_no_result() -> None:
     sandbox = ScriptedBoxes(dead, refused, refused)
     assert asyncio.run(run_cases(bench(sandbox), None, CASES)) == Refused("no room")
     assert asyncio.run(run_files(bench(sandbox), ["tests/test_add.py"], 5.0, 90.0)) == FilesRun()
-
-
-def test_a_command_that_its_box_died_under_is_tried_once_more() -> None:
-    dead = JobResult((StepResult(Ending.BOX_DIED),))
-    make = Case("make", Origin.GIVEN, command="make test")
-    assert run(ScriptedBoxes(dead, JobResult((StepResult(Ending.EXITED, 0),))), make) == [PASS]
-    assert run(ScriptedBoxes(dead, dead), make) == [Outcome.ERROR]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.context import Gauge, without_middle
+from agentless_mini.chain.context import Gauge
 from agentless_mini.chain.evolve import (
     ANSWER_LETTERS,
     PROBLEM_LETTERS,
@@ -63,18 +63,6 @@ def test_more_room_shows_no_less(wanted: tuple[Attempt, ...], budget: int, more:
     less, greater = fit_attempts(wanted, budget, gauge), fit_attempts(wanted, budget + more, gauge)
     assert len(less) <= len(greater)
     assert fit_attempts(wanted, 10**6, gauge) == wanted
-
-
-@given(texts, st.integers(0, 400))
-def test_a_text_without_its_middle_has_its_beginning_and_end(text: str, letters: int) -> None:
-    cut = without_middle(text, letters)
-    half = letters // 2
-    if len(text) <= letters:
-        assert cut == text
-    else:
-        assert cut.startswith(text[:half] + "\n[... ")
-        assert cut.endswith(" ...]\n" + text[len(text) - half :])
-        assert f"[... {len(text) - 2 * half} characters" in cut
 
 
 @given(rounds, st.integers(1, 6), st.text(max_size=5))

@@ -112,12 +112,7 @@ SHOWS_IT = "```python\nfrom shop.cart import total\n\n\ndef test_first():\n    a
 PASSES = "```python\nfrom shop.cart import total\n\n\ndef test_nothing():\n    assert total([]) == 0\n```\n"
 
 
-def run_with_tests(
-    *repairs: str,
-    method: Method = Method.AGREEMENT,
-    answer: Answering | None = None,
-    pool: tuple[Candidate, ...] = (),
-) -> Prediction:
+def run_with_tests(*repairs: str, answer: Answering | None = None, pool: tuple[Candidate, ...] = ()) -> Prediction:
     """Run the chain in boxes in which the generated test `SHOWS_IT` passes with FIX alone."""
     rules = [Rule(stage=stage, answers=tuple(Answer(text=text) for text in texts)) for stage, texts in (
         ("repair", repairs), ("reproduce", (SHOWS_IT, PASSES)),
@@ -131,7 +126,9 @@ def run_with_tests(
         return opened
 
     settings = Config(
-        repair=RepairSettings(samples=max(len(repairs), 1)), reproduce=ReproduceSettings(samples=2), rank=method
+        repair=RepairSettings(samples=max(len(repairs), 1)),
+        reproduce=ReproduceSettings(samples=2),
+        rank=Method.AGREEMENT,
     )
     opening = benches.Opening(boxes.PYTEST, open_boxes)
     prediction = run(resolve(ISSUE, snapshot, replace(session, pool=pool), settings, opening))
@@ -201,12 +198,6 @@ def test_for_candidates_made_elsewhere_the_test_writer_is_shown_the_files_that_t
     assert prediction.candidates == pool
     assert prediction.choice is not None
     assert b"+    for price in prices:\n" in prediction.choice.patch.diff
-
-
-def test_the_vote_stands_where_it_is_asked_for() -> None:
-    prediction = run_with_tests(WRONG, WRONG, WRONG, FIX, method=Method.VOTE)
-    assert prediction.choice is not None
-    assert prediction.choice.votes == 3
 
 
 def test_a_sandbox_that_breaks_ends_the_run_with_its_own_error() -> None:

@@ -22,13 +22,11 @@ from agentless_mini.domain import (
     Origin,
     Outcome,
     Patch,
-    Reason,
     Rejected,
     Verdict,
 )
-from tests.chain.voting import vote
+from tests.chain.voting import BAD, samples, vote
 
-BAD = Rejected(Reason.NO_EDIT, "nothing")
 ORIGINS = {"u": Origin.GIVEN, "g": Origin.GENERATED, "r": Origin.REGRESSION}
 
 
@@ -38,11 +36,6 @@ def patch(normal: str, diff: str) -> Patch:
 
 def candidates(*outcomes: Patch | Rejected) -> list[Candidate]:
     return [Candidate("key", number, number, outcome) for number, outcome in enumerate(outcomes)]
-
-
-def samples(normals: str) -> list[Candidate]:
-    """Return a candidate for each letter, its normal form; a dot is one that was rejected."""
-    return candidates(*(BAD if normal == "." else patch(normal, f"{normal}{at}") for at, normal in enumerate(normals)))
 
 
 def execution(cases: str, outcomes: Mapping[str, str]) -> Execution:
@@ -121,14 +114,6 @@ def test_the_earliest_sample_breaks_a_tie_whatever_the_order_of_the_candidates()
         assert choice is not None
         assert choice.patch.diff == b"a0"
         assert "the earliest was taken" in choice.reason
-
-
-def test_samples_that_all_differ_are_said_to() -> None:
-    choice = vote(samples("ab"))
-    assert choice is not None
-    assert (choice.patch.diff, choice.votes, choice.reason) == (
-        b"a0", 1, "1 of 2 valid samples has it, as many as on 1 other; the earliest was taken",
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("method", Method)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.regress import FILES_AT_ONCE, READING, regress
+from agentless_mini.chain.execute import FILES_AT_ONCE, READING, regress
 from agentless_mini.domain import (
     BoxDone,
     Case,

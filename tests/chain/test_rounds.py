@@ -16,13 +16,7 @@ from agentless_mini.domain import Decoding, Event, Job, JobResult, ModelCard, Pr
 from agentless_mini.errors import AminiError, UsageError
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import (
-    EvolveSettings,
-    RepairSettings,
-    ReproduceSettings,
-    Selecting,
-    Until,
-)
+from agentless_mini.settings.run import EvolveSettings, RepairSettings, ReproduceSettings, Selecting, Until
 from tests.chain import boxes
 from tests.chain.evolving import start, starts
 from tests.chain.test_pipeline import FILES, OWN, PASSES, SHOWS_IT, fixed_by_the_fix
@@ -210,22 +204,10 @@ LINES = replace(CARD, decoding=Decoding.LINES)
     ("card", "settings", "opening", "until", "words"),
     [
         (LINES, chain(EvolveSettings(rounds=2)), None, Until.TESTS, r"leave out --rounds \(evolve\.rounds\)"),
-        (
-            LINES,
-            chain(EvolveSettings(), repair=BOUND),
-            None,
-            Until.TESTS,
-            "--stop-when does not apply",
-        ),
+        (LINES, chain(EvolveSettings(), repair=BOUND), None, Until.TESTS, "--stop-when does not apply"),
         (CARD, chain(EXECUTION), NONE, Until.TESTS, "--select execution needs tests"),
         (CARD, chain(EXECUTION), None, Until.REPAIR, "--select execution needs tests"),
-        (
-            CARD,
-            chain(EvolveSettings(rounds=2), repair=BOUND),
-            None,
-            Until.TESTS,
-            "--stop-when cannot",
-        ),
+        (CARD, chain(EvolveSettings(rounds=2), repair=BOUND), None, Until.TESTS, "--stop-when cannot"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_asked(

@@ -12,23 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.chain.stopping import CONCENTRATION, DISCOUNT, INVALID, Tally, decided, stays, tally
-from agentless_mini.domain import Candidate, Patch, Reason, Rejected
-from tests.chain.voting import vote
+from agentless_mini.domain import Candidate, Patch
+from tests.chain.voting import samples, vote
 
 TALLIES = st.builds(Tally, st.lists(st.integers(1, 12), max_size=8).map(tuple), st.integers(0, 10))
-
-
-def samples(normals: str) -> list[Candidate]:
-    """Return a candidate for each letter, its normal form; a dot is one that was rejected."""
-    return [
-        Candidate(
-            "key",
-            at,
-            at,
-            Rejected(Reason.NO_EDIT, "nothing") if normal == "." else Patch(f"{normal}{at}".encode(), normal, ()),
-        )
-        for at, normal in enumerate(normals)
-    ]
 
 
 # --- what is counted -------------------------------------------------------------------------------------------------
@@ -38,16 +25,9 @@ def test_votes_are_told_by_the_earliest_sample_whatever_the_order_in_which_answe
     assert tally(reversed(samples("b.abb."))) == Tally((3, 1), 2)
 
 
-def test_two_diffs_of_one_normal_form_are_one_patch() -> None:
-    assert tally(samples("aa")).votes == (2,)
-
-
 def test_what_uses_undefined_names_counts_as_invalid_beside_anything_else() -> None:
-    unsound = [
-        replace(one, outcome=replace(one.outcome, undefined=("x",)))
-        for one in samples("aa")
-        if isinstance(one.outcome, Patch)
-    ]
+    outcome = Patch(b"a", "a", (), undefined=("x",))
+    unsound = [replace(one, outcome=outcome) for one in samples("aa")]
     assert tally(unsound) == Tally((2,), 0)
     assert tally([*unsound, *(replace(one, index=9, order=9) for one in samples("b"))]) == Tally((1,), 2)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.chain.lexical import is_test_path
+from agentless_mini.chain.file_roles import is_test_path
 from agentless_mini.domain import Fault, Harness, Note, Outcome, Runner
 from agentless_mini.testing import ran_without
 from agentless_mini.testing.records import LEFT

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from agentless_mini.chain.lexical import CODE_SUFFIX, is_test_path
+from agentless_mini.chain.file_roles import CODE_SUFFIX, is_test_path
 from agentless_mini.edits.paths import clean_path
 from agentless_mini.learning.curation.events import is_bot
 from agentless_mini.learning.curation.history import Changed

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agentless_mini.chain.context import without_middle
-from agentless_mini.chain.lexical import is_sayable, survey
+from agentless_mini.chain.file_roles import is_sayable
+from agentless_mini.chain.lexical import survey
 from agentless_mini.chain.localize import localize
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.chain.session import Session, Subject, ask

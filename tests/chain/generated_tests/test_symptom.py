@@ -106,8 +106,7 @@ def test_an_issue_about_none_or_about_the_exception_itself_names_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "message",
-    ["Timeout >10.0s", "async def functions are not natively supported.", 'Fixture "cart" called directly.'],
+    "message", ["Timeout >10.0s", "async def functions are not natively supported.", 'Fixture "cart" called directly.']
 )
 def test_what_pytest_itself_complains_about_does_not_show_it(message: str) -> None:
     assert not counts("Failed", message)

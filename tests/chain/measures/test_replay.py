@@ -22,20 +22,11 @@ from agentless_mini.domain import (
     Outcome,
     Patch,
     Prediction,
-    Reason,
-    Rejected,
     Verdict,
 )
-from tests.chain.voting import vote
+from tests.chain.voting import BAD, samples, vote
 
 OLD = Case("old", Origin.REGRESSION)
-BAD = Rejected(Reason.NO_EDIT, "nothing")
-
-
-def samples(normals: str) -> tuple[Candidate, ...]:
-    """Return a candidate for each letter, its normal form; a dot is one that was rejected."""
-    outcomes = [BAD if one == "." else Patch(f"{one}{at}".encode(), one, ()) for at, one in enumerate(normals)]
-    return tuple(Candidate("key", at, at, outcome) for at, outcome in enumerate(outcomes))
 
 
 def generated(*writers: int | None) -> tuple[GeneratedCase, ...]:

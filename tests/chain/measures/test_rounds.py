@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from agentless_mini.chain.measures import Replay, Round, choices, curves, round_ends, rounds, shares_passed
 from agentless_mini.chain.rank import rank
 from agentless_mini.domain import Candidate, Case, CaseResult, Execution, Method, Origin, Outcome, Patch, Verdict
-from tests.chain.measures.test_replay import BAD, ended, generated, samples
+from tests.chain.measures.test_replay import ended, generated
+from tests.chain.voting import BAD, samples
 
 KINDS = {"r": Origin.REGRESSION, "g": Origin.GENERATED, "u": Origin.GIVEN}
 

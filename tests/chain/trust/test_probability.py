@@ -20,7 +20,8 @@ from agentless_mini.chain.rank import (
 )
 from agentless_mini.chain.trust import HARM, PINS, log_odds, probability
 from agentless_mini.domain import Candidate, Execution, Method, Patch
-from tests.chain.test_rank import candidates, drawn, execution, patch, samples, worlds
+from tests.chain.test_rank import candidates, drawn, execution, patch, worlds
+from tests.chain.voting import samples
 
 
 def chosen(normals: str, cases: str, outcomes: dict[str, str]) -> str:
@@ -159,6 +160,17 @@ def test_the_confidence_is_that_of_the_chosen_patch_tested_or_not() -> None:
     assert sure is not None
     assert sure > (confidence(told, None, choice) or 1)
     assert confidence(told, run, rank(samples("c"), None)) == confidence(told, None, rank(samples("c"), None))
+
+
+@pytest.mark.parametrize("cases", ["", "gr", "ugr"])
+def test_patches_of_as_many_votes_that_no_test_tells_apart_share_the_probability(cases: str) -> None:
+    run = execution(cases, dict.fromkeys("abcd", "+" * len(cases))) if cases else None
+
+    def sure(normals: str) -> float:
+        return confidence(samples(normals), run, rank(samples(normals), run)) or 0.0
+
+    assert sure("a") > 0.5 >= sure("ab") > 0.334 > sure("abc")
+    assert sure("aab") > sure("ab")
 
 
 def test_nothing_is_told_as_certain() -> None:
