@@ -51,7 +51,6 @@ HOMES = {
     "git": {"repository", "commands"},
     "docker": {"sandbox", "environment", "evaluation"},
     "unidiff": {"evaluation"},
-    "junitparser": {"testing"},
     "tree_sitter": {"edits"},
     "tree_sitter_language_pack": {"edits"},
     "pyflakes": {"edits"},
@@ -228,8 +227,8 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 45_390, "files": 204, "packages_at_the_top": 14, "modules_at_the_top": 5,
-    "class_names_of_two_meanings": 9, "most_parameters": 8, "modules_imported_by_settings": 11,
+    "lines": 43_760, "files": 201, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "class_names_of_two_meanings": 8, "most_parameters": 8, "modules_imported_by_settings": 11,
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import FileKind, Matching, Patch, Rejected, SourceFile
@@ -111,9 +111,9 @@ def run(repository: Path, count: int) -> Counter[str]:
     return Counter(judge(repository, fuzzed(dice), dice.choice([*Matching])) for _ in range(count))
 
 
-def test_500_mutated_answers_become_patches_that_apply_or_reasons(repository: Path) -> None:
-    outcomes = run(repository, 500)
-    assert outcomes["patch"] > 100
+def test_200_mutated_answers_become_patches_that_apply_or_reasons(repository: Path) -> None:
+    outcomes = run(repository, 200)
+    assert outcomes["patch"] > 40
     assert {"search-not-found", "malformed", "syntax-error"} <= outcomes.keys()
 
 
@@ -125,7 +125,6 @@ def test_10000_mutated_answers_become_patches_that_apply_or_reasons(repository: 
 
 
 @given(st.lists(st.sampled_from(PIECES + EDITS), max_size=25).map("".join), st.sampled_from(Matching))
-@settings(max_examples=300)
 def test_any_text_of_the_formats_pieces_is_read(repository: Path, text: str, matching: Matching) -> None:
     judge(repository, text, matching)
     judge(repository, f"```\n### docs/b.txt\n<<<<<<< SEARCH\n{text}=======\n{text}>>>>>>> REPLACE\n", matching)

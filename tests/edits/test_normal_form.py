@@ -5,11 +5,11 @@ import random
 import re
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
@@ -179,7 +179,7 @@ FAR = b"".join(
 
 @pytest.mark.parametrize("modules", [MODULES, [FAR]], ids=["short", "long"])
 def test_a_version_of_a_module_is_told_as_if_all_of_it_were_parsed(modules: list[bytes]) -> None:
-    check_versions(modules, 2000)
+    check_versions(modules, 500)
 
 
 def test_a_form_feed_ends_a_class() -> None:
@@ -247,24 +247,6 @@ PLAIN = b"".join(b"x%d = %d\n\n" % (at, at) for at in range(9))
 )
 def test_a_fault_is_told_with_its_line_in_the_whole_file(after: bytes, problem: str) -> None:
     assert Forms().of("a.py", after, PLAIN).problem.startswith(problem)
-
-
-def test_a_version_of_a_long_module_costs_a_part_of_the_whole() -> None:
-    data = b"".join(b"def f%d(a):\n    b = a + %d\n    return b\n\n\n" % (at, at) for at in range(1500))
-    data += b"class A:\n" + b"".join(b"    def f%d(self):\n        return %d\n\n" % (at, at) for at in range(1500))
-    versions = [data.replace(b"a + %d\n" % at, b"a - 1\n") for at in range(100, 600, 100)]
-    versions += [data.replace(b"        return %d\n" % at, b"        return 0\n") for at in range(100, 600, 100)]
-    forms = Forms()
-    forms.of("a.py", data)
-    forms.of("a.py", data.replace(b"a + 700\n", b"a - 1\n"), data)  # pyflakes is imported
-
-    def seconds(form: Callable[[bytes], object]) -> float:
-        begun = time.process_time()
-        for version in versions:
-            form(version)
-        return time.process_time() - begun
-
-    assert seconds(lambda version: forms.of("a.py", version, data)) < seconds(lambda v: Forms().of("a.py", v)) / 2
 
 
 # --- other text ------------------------------------------------------------------------------------------------------
@@ -564,7 +546,6 @@ def test_names_of_several_changes_are_told_of_each_other() -> None:
 
 
 @given(st.text("ab=( )\n:#\"'\\", max_size=60), st.text("ab=( )\n:#\"'\\", max_size=60))
-@settings(max_examples=300)
 def test_any_text_has_a_form(before: str, after: str) -> None:
     for path in ("a.py", "a.js", "a.yaml", "a.txt", "a.md"):
         Forms().of(path, after.encode(), before.encode())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
@@ -57,7 +57,6 @@ def changes_of_a_file(draw: st.DrawFn, path: str) -> FileChange:
 
 
 @given(st.tuples(*(changes_of_a_file(path) for path in ("a.txt", "b c.txt", " d"))))
-@settings(max_examples=200)
 def test_any_changes_come_back_byte_for_byte_and_git_agrees(repository: Path, changes: tuple[FileChange, ...]) -> None:
     patch = came_back(changes)
     before = {item.path: item.before for item in changes if item.before is not None}
@@ -115,7 +114,6 @@ def test_an_edit_is_as_small_as_its_place_allows() -> None:
 PUBLIC = re.compile(r"^```\n### ([^\n]+)\n<{7} SEARCH\n(.*?)\n={7}\n(.*?)\n>{7} REPLACE\n```$", re.M | re.DOTALL)
 
 
-@settings(max_examples=300)
 @given(st.lists(st.sampled_from(["a", "ab", "b", "x = 1", ""]), min_size=1, max_size=9), st.data())
 def test_a_reader_of_one_edit_in_each_fence_that_replaces_texts_comes_to_the_same_file(
     lines: list[str], data: st.DataObject

@@ -206,7 +206,7 @@ NAMES = st.lists(st.sampled_from(["a", "b", "..", ".", "", ".git", "link", "inde
 KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     entries=st.lists(
         st.tuples(NAMES, KINDS, st.sampled_from(["..", "/", "testbed/a", "a", "../../secret"])), max_size=8

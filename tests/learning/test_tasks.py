@@ -1,6 +1,7 @@
 """The task sets of the field as rows: small ones, made after the columns that they are published with."""
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.learn_training import NoGrader, check_in_image
 from agentless_mini.domain import FileChange, Note, Patch, RewardKind
 from agentless_mini.edits import Forms, make_patch
@@ -23,6 +25,7 @@ from agentless_mini.learning.rewarding import Answer, InImage, Rewarding, read_r
 from agentless_mini.learning.rows import Row, RowFile, check_kinds, read_rows, write_rows
 from agentless_mini.learning.tasks import MOST_TESTS, hub_tasks, rows
 from agentless_mini.sandbox.daemon import connect
+from agentless_mini.settings.learning import Device, RlSettings, SftSettings
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from tests.edits.edit_cases import edit, fenced
 from tests.evaluation.testbed_image import SOURCES, Holds, instance_image
@@ -185,6 +188,25 @@ def learned(words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
+def test_rows_of_three_sets_are_trained_on_for_two_steps(model: Path, task: dict[str, Any], tmp_path: Path) -> None:
+    from agentless_mini.learning.sft import train_sft
+    from agentless_mini.learning.training import Task
+
+    bug = made(tmp_path, {}, {"calc.py": WRONG.replace("3", "4")})[1]
+    smith = {**task, "instance_id": "s", "repo": f"me__calc.{task['base_commit'][:8]}", "patch": bug, "test_patch": ""}
+    header = {"header": {"file": {"path": "calc.py"}}, "old_file_content": WRONG, "new_file_content": RIGHT}
+    gym = {"repo_name": "calc", "parsed_commit_content": json.dumps({"file_diffs": [header]}), "problem_statement": "p"}
+    found, counts = read([task, smith, gym], tmp_path)
+    assert counts == {"with a check": 2, "without a check": 1}
+    write_rows(tmp_path / "rows.parquet", found)
+    settings = SftSettings(batch=1, accumulate=1, steps=2, max_tokens=tiny.CONTEXT, device=Device.CPU)
+    learning = Task("sft", str(model), tmp_path / "rows.parquet", tmp_path / "out", load_prompts(None), print)
+    done = train_sft(learning, settings)
+    assert (done.steps, done.finished, done.rows) == (2, True, {"kept": 3})
+
+
 # --- checks in images ------------------------------------------------------------------------------------------------
 
 
@@ -268,3 +290,32 @@ def test_tests_in_boxes_of_the_image_are_the_reward(tmp_path: Path) -> None:
     answers += [answer_of(row, "other + one"), read_rollout(smith, said, ended=True)]
     with running_checks(None, imaging) as measure:
         assert Rewarding(RewardKind.TESTS, measure).values(answers) == [1.0, 0.0, -1.0, 1.0, 1.0]
+
+
+@pytest.mark.thorough
+def test_a_step_of_training_is_rewarded_by_tests_in_boxes(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agentless_mini.learning import rl
+    from agentless_mini.learning.training import Task
+
+    try:
+        connect(1).close()
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+    before = SOURCES["calc.py"].decode()
+    check = json.dumps({"image": instance_image(Holds.PYTEST), "tests": IMAGED, "files": {"tests/__init__.py": ""}})
+    files = (RowFile("calc.py", before, before.replace("-", "+")),)
+    row = Row("a__b-1", "a/b", "t", "it subtracts", "", files, "c" * 40, "", "", "train", check=check)
+    data = tmp_path / "rows.parquet"
+    write_rows(data, [row, replace(row, id="a__b-2")])
+    # So small a model says nothing that could be read: of each pair of rollouts one is taken to be right.
+    lines = itertools.cycle(["one + other", "one * 3"])
+    monkeypatch.setattr(rl, "read_rollout", lambda row, said, ended: answer_of(row, next(lines)))
+    sizes: dict[str, Any] = {"batch": 2, "accumulate": 1, "group": 2, "steps": 1, "log_every": 1, "answer_tokens": 8}
+    settings = RlSettings(reward=RewardKind.TESTS, max_tokens=tiny.CONTEXT, device=Device.CPU, **sizes)
+    with running_checks(None, in_images(tmp_path)) as measure:
+        done = rl.train_rl(Task("rl", str(model), data, tmp_path / "out", load_prompts(None), print), settings, measure)
+    assert (done.steps, done.finished) == (1, True)
+    said = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
+    assert [one["reward"] for one in said] == [1.0, 0.0]

@@ -39,9 +39,9 @@ def _pieces(dice: random.Random, a: str, alphabet: str) -> list[str]:
     return pieces
 
 
-def test_2000_random_pairs_have_difflibs_ratio() -> None:
+def test_500_random_pairs_have_difflibs_ratio() -> None:
     dice = random.Random(20_250_218)  # noqa: S311 - drawn again alike, not for secrets
-    for number in range(2000):
+    for number in range(500):
         a, b = random_pair(dice, 600 if number % 100 == 0 else dice.choice([10, 40, 100]))
         assert {ratio(a, b), ratio(a, b, 0), ratio(a, b, 100)} == {by_difflib(a, b)}, (a, b)
 
