@@ -26,7 +26,7 @@ import pytest
 from docker import DockerClient
 
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.session import Boxes
+from agentless_mini.chain.session import CANARIES, Boxes
 from agentless_mini.domain import (
     BoxLimits,
     Candidate,
@@ -136,11 +136,11 @@ class Work:
         return tuple(Candidate("throughput", number, number, patch) for number, patch in enumerate(self.patches))
 
 
-async def our_way(work: Work, sandbox: Sandbox, environment: Environment) -> list[list[bool]]:
-    """Execute as the product does; return for each patch which tests pass."""
+async def our_way(work: Work, sandbox: Sandbox, environment: Environment, canaries: int = CANARIES) -> list[list[bool]]:
+    """Execute as the product does, with so many tests of ours in each box; return for each patch which tests pass."""
     place = Place(environment, PackedTree(work.pack.digest))
     bench = Boxes(sandbox, place, harness_of(work.snapshot), work.snapshot, lambda event: None, LIMITS)
-    return [passed(verdict, work.cases) for verdict in await execute(bench, work.candidates(), work.cases)]
+    return [passed(verdict, work.cases) for verdict in await execute(bench, work.candidates(), work.cases, canaries)]
 
 
 def passed(verdict: Verdict, tests: Sequence[Case]) -> list[bool]:
@@ -212,6 +212,7 @@ async def compare(work: Work, client: DockerClient, image: str) -> int:
         ways = {
             "agentless-mini, docker": Way(lambda part: our_way(part, docker, in_docker)),
             "agentless-mini, local": Way(lambda part: our_way(part, local, in_local)),
+            "the same without canaries": Way(lambda part: our_way(part, local, in_local, 0)),
             "a container for each pair, docker": Way(
                 lambda part: asyncio.to_thread(reference_way.run_all, client, image, part.patches, tests, part.boxes)
             ),
@@ -236,12 +237,13 @@ def report(ways: Mapping[str, Way], boxes: int) -> int:
     for name, way in ways.items():
         count = sum(map(len, way.said))
         sys.stdout.write(f"{name:34}{count:4} executions in {way.seconds:6.1f} s: {way.rate:6.2f} a second\n")
-    docker, local, reference = ways.values()
+    docker, local, bare, reference = ways.values()
     ratios = [way.rate / reference.rate for way in (docker, local)]
-    same = docker.said == local.said == reference.said
+    same = docker.said == local.said == bare.said == reference.said
     failing = sum(not all(row) for row in docker.said)
     sys.stdout.write(
-        f"{ratios[0]:.1f} times as fast in docker, {ratios[1]:.1f} times locally, {boxes} at once; {failing} patches "
+        f"{ratios[0]:.1f} times as fast in docker, {ratios[1]:.1f} times locally, {boxes} at once; with canaries "
+        f"{local.rate / bare.rate:.2f} times as fast as without; {failing} patches "
         f"break a test; the verdicts {'are the same' if same else 'DIFFER'}\n"
     )
     return 0 if same and min(ratios) >= BAR else 1
