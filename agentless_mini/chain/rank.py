@@ -186,23 +186,15 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
 def confidence(candidates: Sequence[Candidate], execution: Execution | None, choice: Choice | None) -> float | None:
     """Return the probability, in [0.01, 0.99], that the chosen candidate is right; None without a choice.
 
-    Patches of as many votes that no test tells apart share it: the sum of theirs is 1 at most.
+    Equal patches do not share it: on public pools, distinct ones were often right together.
     """
     if choice is None:
         return None
-    known, count = poll(candidates), Totals()
-    tested = standings(known, execution) if execution else ()
-    if execution and any(one.normal == choice.patch.normal for one in tested):
-        known, count = tested, totals(execution)
-    sure = {normal: probability(odds) for normal, odds in log_odds(known, count).items()}
-    best = next(one for one in known if one.normal == choice.patch.normal)
-    shared = sum(sure[one.normal] for one in _tied(best, known))
-    return max(1 - SUREST, min(SUREST, sure[best.normal] / max(1.0, shared)))
-
-
-def _tied(best: Standing, among: Sequence[Standing]) -> list[Standing]:
-    """Return those with as many votes as the best, itself too, that no test tells from it."""
-    return [one for one in among if one.passed == best.passed and one.rank[:2] == best.rank[:2]]
+    polled = poll(candidates)
+    odds = log_odds(polled, Totals())
+    if execution:
+        odds |= log_odds(standings(polled, execution), totals(execution))
+    return max(1 - SUREST, min(SUREST, probability(odds[choice.patch.normal])))
 
 
 def score(standing: Standing, count: Totals) -> Fraction:
@@ -286,7 +278,8 @@ def _backed(best: Standing, among: Sequence[Standing], valid: int, method: Metho
     """Say how many samples agree on the best patch, and on others that no test tells from it."""
     if valid == 1:
         return f"it is the only valid sample{_unsound(best)}"
-    alike, tied = [one for one in among if one.passed == best.passed], _tied(best, among)
+    alike = [one for one in among if one.passed == best.passed]
+    tied = [one for one in alike if one.rank[:2] == best.rank[:2]]
     told = agreement(best.votes, valid)
     if len(tied) > 1:
         told += f", as many as on {counted(len(tied) - 1, 'other')}; {_taken(best, tied, method)}"

@@ -162,17 +162,6 @@ def test_the_confidence_is_that_of_the_chosen_patch_tested_or_not() -> None:
     assert confidence(told, run, rank(samples("c"), None)) == confidence(told, None, rank(samples("c"), None))
 
 
-@pytest.mark.parametrize("cases", ["", "gr", "ugr"])
-def test_patches_of_as_many_votes_that_no_test_tells_apart_share_the_probability(cases: str) -> None:
-    run = execution(cases, dict.fromkeys("abcd", "+" * len(cases))) if cases else None
-
-    def sure(normals: str) -> float:
-        return confidence(samples(normals), run, rank(samples(normals), run)) or 0.0
-
-    assert sure("a") > 0.5 >= sure("ab") > 0.334 > sure("abc")
-    assert sure("aab") > sure("ab")
-
-
 def test_nothing_is_told_as_certain() -> None:
     """No bin of what was measured is right in more than 98 of 100, and many tests and votes say more than that."""
     run = execution("u" * 9 + "g" * 20, {"a": "+" * 29, "b": "-" * 29})
