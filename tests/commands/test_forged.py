@@ -19,7 +19,7 @@ from tests.gitrepo import make_repository
 from tests.testing.forging import FORGED, HACKS, HACKS_BESIDE, cheat
 
 __all__ = ["cache"]  # a fixture
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 GIVEN = "tests/test_cart.py::CartTest::test_two_prices"
 CHEATS = {
     **{name: {"shop/cart.py": cheat(code, CART)} for name, code in FORGED.items()},
@@ -49,8 +49,8 @@ def home(tmp_path: Path, cache: Path) -> Home:
     return Home(tmp_path, make_repository(tmp_path / "shop", FILES))
 
 
-@pytest.mark.parametrize("runner", ["pytest", pytest.param("unittest", marks=pytest.mark.thorough)])
-@pytest.mark.parametrize("tests", ["given", pytest.param("generated", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("runner", ["pytest", "unittest"])
+@pytest.mark.parametrize("tests", ["given", "generated"])
 def test_of_forty_forged_patches_and_one_that_is_right_the_right_one_is_chosen(
     home: Home, runner: str, tests: str
 ) -> None:

@@ -104,11 +104,14 @@ def test_interrupted_it_says_so_keeps_what_it_has_and_leaves_no_request_running(
         assert endpoint.log.left
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "ctrl_c"),
-    [(signal.SIGINT, "DFL"), (signal.SIGTERM, "DFL"), (signal.SIGHUP, "DFL"), (signal.SIGTERM, "IGN")],
-    ids=["SIGINT", "SIGTERM", "SIGHUP", "SIGTERM in the background of a shell"],
+    [
+        pytest.param(signal.SIGINT, "DFL", marks=pytest.mark.slow, id="SIGINT"),
+        pytest.param(signal.SIGTERM, "DFL", marks=pytest.mark.thorough, id="SIGTERM"),
+        pytest.param(signal.SIGHUP, "DFL", marks=pytest.mark.thorough, id="SIGHUP"),
+        pytest.param(signal.SIGTERM, "IGN", marks=pytest.mark.slow, id="SIGTERM in the background of a shell"),
+    ],
 )
 def test_what_had_arrived_when_it_was_ended_is_paid_for_once(home: Home, sent: signal.Signals, ctrl_c: str) -> None:
     # A server of which it is not known yet whether it tells usage: no choice is booked before the end of all.

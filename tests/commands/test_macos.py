@@ -37,7 +37,7 @@ def test_a_repair_without_tests_prints_its_patch_and_can_be_shown(home: Home) ->
     assert amini(home, "show", "1").returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_repair_with_tests_in_docker_chooses_by_them(home: Home) -> None:
     command = "python3 -c 'from shop.cart import total; assert total([1, 2]) == 3'"
     with server() as endpoint:

@@ -93,7 +93,7 @@ def test_killed_at_random_moments_it_comes_to_the_same_report_to_the_byte(tmp_pa
     assert (tmp_path / "torn" / "all_preds.jsonl").read_bytes() == (tmp_path / "whole" / "all_preds.jsonl").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_interrupted_it_stops_at_once_and_writes_what_it_has(tmp_path: Path) -> None:
     with served(delay=0.3) as server:
         process = started(tmp_path / "e", server.url)

@@ -216,8 +216,13 @@ INFRASTRUCTURE = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", INFRASTRUCTURE)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow if place < 2 else pytest.mark.thorough)
+        for place, kind in enumerate(INFRASTRUCTURE)
+    ],
+)
 def test_what_is_not_the_patchs_fault_is_a_failure_with_its_reason(tmp_path: Path, image: str, kind: str) -> None:
     changed, reason = INFRASTRUCTURE[kind]
     described = json.dumps(json.loads(row(image)) | changed)
@@ -239,7 +244,7 @@ def test_a_grading_that_is_cancelled_leaves_no_container_and_the_next_one_works(
     assert official(tmp_path, scene).resolved
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_harness_that_is_killed_is_cleared_up_after_and_its_patch_graded_once_more(
     tmp_path: Path, image: str
 ) -> None:
@@ -264,7 +269,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_when_who_grades_is_killed_no_process_and_no_container_is_left(tmp_path: Path, image: str) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), row(image), SLOW.decode()])
     try:

@@ -23,7 +23,7 @@ def patch(row: Row, after: str) -> Patch:
     return make_patch(replace(row, files=(RowFile(file.path, file.before, after),)).oracle(), row.tree().forms)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_bugs_are_observed_held_out_and_their_checks_are_not_fooled(tmp_path: Path) -> None:
     async def made() -> tuple[list[Row], list[bool]]:
         async with AsyncExitStack() as stack:

@@ -270,7 +270,7 @@ def in_images(state: Path) -> Callable[[AsyncExitStack], Coroutine[Any, Any, InI
     return imaging
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_tests_in_boxes_of_the_image_are_the_reward(tmp_path: Path) -> None:
     try:
         connect(1).close()

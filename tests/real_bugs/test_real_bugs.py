@@ -26,12 +26,6 @@ WORTH = {
     Quality.MISTAKEN: ({Outcome.FAILED}, {Outcome.FAILED}),
 }
 each_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-SLOW = {"xmltodict-none-text"}
-each_bug_run = pytest.mark.parametrize(
-    "bug",
-    [pytest.param(bug, marks=pytest.mark.slow if bug.name in SLOW else pytest.mark.thorough) for bug in BUGS],
-    ids=lambda bug: bug.name,
-)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +69,8 @@ def test_no_recipe_gives_its_fix_away(bug: Bug) -> None:
     assert bug.after not in bug.issue
 
 
-@each_bug_run
+@pytest.mark.thorough
+@each_bug
 def test_every_answer_is_a_patch_of_its_own(bug: Bug, checkout: Checkout) -> None:
     tree = Tree.of(open_repository(str(checkout.folder), None, checkout.cache).snapshot())
     answers = checkout.answers(7)
@@ -87,7 +82,8 @@ def test_every_answer_is_a_patch_of_its_own(bug: Bug, checkout: Checkout) -> Non
     assert [answer.kind for answer in answers].count(GOLD) == 1
 
 
-@each_bug_run
+@pytest.mark.thorough
+@each_bug
 def test_the_fix_alone_fixes_and_the_tests_are_worth_what_they_should(
     bug: Bug, checkout: Checkout, place: Place
 ) -> None:

@@ -168,11 +168,16 @@ def test_a_file_counts_as_one_and_what_cannot_be_read_is_an_error(boxes: RealBox
     "configuration",
     [
         "addopts = --cov=shop --no-such-option -n 4\n",
-        "addopts = -x --maxfail=1\n",
-        "addopts = -p no_such_plugin\nrequired_plugins = no-such-plugin\n",
-        "testpaths = elsewhere\naddopts = --strict-config --collect-only\nunknown = 1\n",
         "addopts = 'unclosed\n",
-        "minversion = 999\n",
+        *(
+            pytest.param(text, marks=pytest.mark.thorough)
+            for text in (
+                "addopts = -x --maxfail=1\n",
+                "addopts = -p no_such_plugin\nrequired_plugins = no-such-plugin\n",
+                "testpaths = elsewhere\naddopts = --strict-config --collect-only\nunknown = 1\n",
+                "minversion = 999\n",
+            )
+        ),
     ],
 )
 def test_options_of_a_project_do_not_get_in_the_way(boxes: RealBoxes, configuration: str) -> None:
