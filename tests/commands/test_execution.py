@@ -137,6 +137,7 @@ def test_the_users_own_test_chooses_without_any_written_one(home: Home) -> None:
     assert "for price in prices:\n" in command.stdout, command.stderr
 
 
+@pytest.mark.thorough
 def test_a_test_of_the_users_that_cannot_be_run_leaves_nothing_to_be_printed(home: Home) -> None:
     mine = ("--tests", "0", "--failing-test", "tests/test_cart.py::CartTest::test_two_prices", "--quiet")
     with server() as endpoint:

@@ -235,6 +235,7 @@ def test_a_hostile_build_in_landlock(open_cache: Path, tmp_path: Path) -> None:
     assert through(log) == []
 
 
+@pytest.mark.thorough
 def test_a_hostile_build_in_docker(base: str, tmp_path: Path) -> None:
     settings = SandboxSettings.model_validate({"kind": "docker", "boxes": 1, "base_image": base})
     assert through(built(settings, tmp_path / "cache", tmp_path)) == []

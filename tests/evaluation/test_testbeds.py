@@ -126,7 +126,7 @@ def test_what_was_built_in_the_image_is_in_its_boxes(host: LocalHost) -> None:
     host.with_testbed(instance_image(Holds.PYTEST), work)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("package_index")
 def test_pytest_is_installed_once_where_the_image_lacks_it(host: LocalHost) -> None:
     used = []
@@ -146,6 +146,7 @@ def test_pytest_is_installed_once_where_the_image_lacks_it(host: LocalHost) -> N
         subprocess.run(["docker", "rmi", *set(used)], capture_output=True)
 
 
+@pytest.mark.thorough
 def test_where_pytest_cannot_be_installed_there_are_no_boxes(host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> None:
     networks = set[str]()
 

@@ -61,7 +61,7 @@ def test_a_round_is_shown_as_many_distinct_patches_as_it_may_be() -> None:
     assert trial.levels == (0,) * 6 + (4,) * 12
 
 
-@pytest.mark.parametrize("gain", [1.0, 4.0])
+@pytest.mark.parametrize("gain", [1.0, pytest.param(4.0, marks=pytest.mark.thorough)])
 def test_mean_levels_are_those_of_the_kernel_where_nothing_selects(gain: float) -> None:
     policy = Policy(BASE, 1.0, gain, invalid=0.0, forms=0)
     done = run(policy)
@@ -84,15 +84,20 @@ def test_rounds_from_the_best_patch_climb_as_their_markov_chain() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "noise"),
-    [(Policy(BASE, 1.0), 0.0), (Policy(BASE, 1.0), 0.5), (Policy(BASE, 1.0, gain=4.0), None)],
-    ids=["perfect-selector", "noisy-selector", "self-evolving"],
+    [
+        pytest.param(Policy(BASE, 1.0), 0.0, id="perfect-selector"),
+        pytest.param(Policy(BASE, 1.0), 0.5, id="noisy-selector", marks=pytest.mark.thorough),
+        pytest.param(Policy(BASE, 1.0, gain=4.0), None, id="self-evolving", marks=pytest.mark.thorough),
+    ],
 )
 def test_evolution_reaches_a_rate_with_fewer_samples_than_sampling(policy: Policy, noise: float | None) -> None:
     needed = bootstrap_needed([one.first(TOP) for one in run(policy, noise, rounds=18)], 0.7, 5)
     assert needed.high < plain_samples(policy, 0.7)
 
 
-@pytest.mark.parametrize("step", [None, 1.0], ids=["pays-no-heed", "no-improvement"])
+@pytest.mark.parametrize(
+    "step", [None, pytest.param(1.0, marks=pytest.mark.thorough)], ids=["pays-no-heed", "no-improvement"]
+)
 def test_self_evolution_without_improvement_does_not(step: float | None) -> None:
     plain = 1 - (1 - Policy(BASE).right) ** (ROUNDS * 5)
     assert share(found(run(Policy(BASE, step))), TRIALS).low <= plain

@@ -116,19 +116,19 @@ def test_without_tests_or_verdicts_there_is_no_table(tmp_path: Path, execution: 
 
 
 def test_many_patches_and_long_paths_stay_within_80_columns_and_few_lines(tmp_path: Path) -> None:
-    normals = [f"{number:04}" for number in range(500)]
-    cases = tuple(replace(case, id=f"{case.id}{at}") for case in CASES for at in range(300))
+    normals = [f"{number:04}" for number in range(90)]
+    cases = tuple(replace(case, id=f"{case.id}{at}") for case in CASES for at in range(100))
     results = tuple(CaseResult(case.id, Outcome.FAIL) for case in cases)
     run = Execution(cases, (), tuple(Verdict(normal, results) for normal in normals))
     repairs = [patch(normal, f"package/中/{'long' * 20}/{normal}.py", "b\x1b[31m.py") for normal in normals]
     told = summary(decided(tmp_path, run, *repairs), 1.0)
     lines = shown(told, 80).splitlines()
-    first, last = (next(at for at, line in enumerate(lines) if said in line) for said in ("chosen", "488"))
+    first, last = (next(at for at, line in enumerate(lines) if said in line) for said in ("chosen", "... 78"))
     table = lines[first + 1 : last + 1]
     assert max(cell_len(line) for line in table) <= 80
     assert len(table) < 32
-    assert table[-1] == "           ... 488 more (amini show 1 --all)"
-    assert "0/300" in table[4]
+    assert table[-1] == "           ... 78 more (amini show 1 --all)"
+    assert "0/100" in table[4]
 
 
 def test_patches_without_a_verdict_are_numbered_after_the_others(tmp_path: Path) -> None:

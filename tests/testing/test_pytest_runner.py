@@ -121,7 +121,7 @@ def test_what_hangs_or_ends_its_process_does_not_keep_others_from_running(boxes:
     assert list(outcomes.values()) == [ERROR, PASS, Outcome.TIMEOUT, ERROR, ERROR, PASS, PASS]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_test_that_swallows_its_time_limit_is_ended_with_its_process(boxes: RealBoxes) -> None:
     text = (
         "import time\ndef test_stays():\n    while True:\n"
@@ -133,7 +133,7 @@ def test_a_test_that_swallows_its_time_limit_is_ended_with_its_process(boxes: Re
     assert list(outcomes.values()) == [Outcome.TIMEOUT, PASS]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_what_a_box_was_killed_before_runs_in_another(boxes: RealBoxes) -> None:
     text = "def test_first(): pass\ndef test_memory(): [b'x' * 10**8 for _ in range(40)] and 0\ndef test_last(): pass\n"
     wanted = ["tests/test_a.py::test_first", "tests/test_a.py::test_memory", "tests/test_a.py::test_last"]
@@ -209,7 +209,7 @@ def test_where_pytest_breaks_before_any_test_it_is_tried_without_options_and_new
     assert list(outcomes.values()) == [PASS]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_members_whose_tests_have_the_same_names_run_together(boxes: RealBoxes) -> None:
     names = [f"{folder}tests/test_{name}.py" for folder, name in (("", "a"), ("member/", "a"))]
     files = dict.fromkeys(names, "def test_one(): pass\n")
@@ -290,7 +290,7 @@ def test_a_budget_counts_what_tests_use_and_no_file_has_all_of_it(boxes: RealBox
     assert all(seconds >= 0.5 for seconds in passed.values())
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_record_has_a_size(boxes: RealBoxes) -> None:
     boxes.limits = replace(boxes.limits, result=80 * 1024)
     many = "import pytest\n@pytest.mark.parametrize('a', range(2000))\ndef test_a(a): pass\ndef test_b(): pass\n"

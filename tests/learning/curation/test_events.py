@@ -167,7 +167,7 @@ names = st.sampled_from(["payload", "repo", "created_at", "pull_request", "issue
 kinds = st.sampled_from(["PullRequestEvent", "IssuesEvent", "IssueCommentEvent", "ForkEvent", "PullRequestReviewEvent"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(kinds, st.dictionaries(names, values), st.dictionaries(names, values))
 def test_any_values_are_records_or_kept_aside(kind: str, outer: dict[str, Any], inner: dict[str, Any]) -> None:
     made = (
