@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agentless_mini import __version__
 from agentless_mini.chain.session import Boxes, NoBoxes, Opening
-from agentless_mini.domain import Decoding, Note, Prediction, Snapshot
+from agentless_mini.domain import Decoding, Note, Prediction, Runner, Snapshot
 from agentless_mini.errors import EXIT_BUG, EXIT_INTERRUPTED, AminiError, BuildFailed, ModelChanged, NodeLost, counted
 from agentless_mini.ports import Sampler, Watch
 from agentless_mini.record import Once, RecordedSampler, RecordedSandbox, RunId, RunStart, RunStatus, Store, kept_texts
@@ -183,14 +183,28 @@ def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0, 
     return f"{repairs}, {counted(written, 'new test')}{own}; {tests_run}"
 
 
-async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:
-    """Return in words where tests will run, or why none is run. Raises `UsageError` where settings contradict."""
+async def foreseen(settings: SandboxSettings, snapshot: Snapshot, commanded: bool = False) -> str:
+    """Return in words where tests will run, or why none is run. Raises `UsageError` where settings contradict.
+
+    A user who has `commanded` gave a command of their own.
+    """
     if settings.kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
     from agentless_mini.environment.opening import foresee
     from agentless_mini.testing import harness_of
 
-    return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command, settings.test_report).runner)
+    runner = harness_of(snapshot, settings.test_command, settings.test_report).runner
+    if reason := _untested(settings, snapshot, runner, commanded):
+        return f"{UNTESTED}, for {reason}"
+    return await foresee(settings, snapshot, runner)
+
+
+def _untested(settings: SandboxSettings, snapshot: Snapshot, runner: Runner, commanded: bool) -> str:
+    """Return why there are no tests that could run, "" where there may be, or the user says how they run."""
+    from agentless_mini.environment.ecosystems import without_tests
+
+    is_said = commanded or settings.test_command or settings.setup or settings.image
+    return "" if is_said else without_tests(snapshot, runner)
 
 
 def opening_of(
@@ -200,16 +214,20 @@ def opening_of(
     cache: Path,
     variables: Mapping[str, str],
     stack: AsyncExitStack,
+    commanded: bool = False,
 ) -> Opening | NoBoxes:
-    """Return the boxes of a tree, to be opened as `open_boxes` does it.
+    """Return the boxes of a tree, to be opened as `open_boxes` does it; none where it has no test that could run.
 
-    A model's commands set none up where the user said how, and never without a sandbox.
+    A model's commands set none up where the user said how, and never without a sandbox. A user who has `commanded` gave
+    a command of their own.
     """
     if settings.kind is SandboxKind.NONE:
         return NoBoxes("No test was run because of --sandbox none.")
     from agentless_mini.testing import harness_of
 
     harness = harness_of(snapshot, settings.test_command, settings.test_report)
+    if reason := _untested(settings, snapshot, harness.runner, commanded):
+        return NoBoxes(f"No test is run, for {reason}.")
     is_said = bool(settings.setup or settings.image) or settings.kind is SandboxKind.UNSAFE
 
     def near(paths: tuple[str, ...]) -> Opening:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -25,7 +24,7 @@ from agentless_mini.domain import GivenTests, Level, Snapshot
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.settings import Config, load_config
 from agentless_mini.settings.model import EndpointSettings, ScorerSettings
-from agentless_mini.settings.run import SandboxKind, SandboxSettings, Until
+from agentless_mini.settings.run import SandboxKind, Until
 
 APP = "amini"
 STORE = "store.sqlite"
@@ -81,7 +80,7 @@ def require_together(config: Config, flags: Mapping[str, Any]) -> None:
     from agentless_mini.chain.session import NoBoxes
 
     check_rounds(config, Until.TESTS, None, NoBoxes("") if config.sandbox.kind is SandboxKind.NONE else None)
-    if config.sandbox.test_command or config.sandbox.test_report:
+    if config.sandbox.test_command or "sandbox.test_report" in flags:  # eval has commands of its rows
         from agentless_mini.testing.plans import harness_of_command
 
         harness_of_command(config.sandbox.test_command, (), config.sandbox.test_report)
@@ -104,26 +103,6 @@ def require_tests(required: Level, given: GivenTests, config: Config) -> None:
             f"{asked} needs tests, and --sandbox none runs none: leave out --sandbox none, or let the vote choose with "
             "--require any."
         )
-
-
-def require_program(settings: SandboxSettings, snapshot: Snapshot) -> None:
-    """Refuse a --test-cmd whose program nothing brings: it is not here, and no file of the tree is it or names it.
-
-    Docker, an image and a setup may have any, and so may a shell. Raises `UsageError`.
-    """
-    from agentless_mini.testing.plans import TESTS, harness_of_command
-
-    if not settings.test_command or settings.image or settings.setup or settings.kind is SandboxKind.DOCKER:
-        return
-    words = harness_of_command(settings.test_command, (), settings.test_report).command
-    program = next((word for word in words if word != "env" and "=" not in word), "")
-    name = PurePosixPath(program).name
-    if program.startswith("-") or TESTS in program or re.match(r"python|py\.?test$", name) or shutil.which(program):
-        return
-    named = name.encode(errors="surrogateescape")
-    if not any(named in file.data or PurePosixPath(file.path) == PurePosixPath(program) for file in snapshot.files):
-        told = f"There is no program {printable(program)!r} for --test-cmd, neither here nor in the tree"
-        raise UsageError(f"{told}: correct it, or give a --setup that installs it.")
 
 
 def file_in_use(path: Path | None) -> Path | None:

@@ -25,7 +25,6 @@ from agentless_mini.commands.config import (
     given_here,
     is_there,
     read_config,
-    require_program,
     require_tests,
     require_together,
     store_of,
@@ -155,7 +154,6 @@ def run_repair(
         require_tests(task.required, given, config)
         began = time.monotonic()
         snapshot = replace(repository.snapshot(), history=repository.history())
-        require_program(config.sandbox, snapshot)
         if local:
             top, names = top_of(Path(source.repository)), {file.path for file in snapshot.files}
             there = tuple(tree_path(said, names, top, here) for said in files)
@@ -306,7 +304,9 @@ async def _run(
         config = settled(task.config, newest, chosen)
         config = choosing(config, chosen) if task.pool else config
         sandbox, given = config.sandbox, replace(task.given, required=task.required is Level.GIVEN)
-        opening = opening_of(sandbox, task.repository, snapshot, machine.cache, machine.environment, stack)
+        opening = opening_of(
+            sandbox, task.repository, snapshot, machine.cache, machine.environment, stack, bool(given.commands)
+        )
 
         async def ready() -> Sampler:
             """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
@@ -340,7 +340,9 @@ async def _run(
 
         async def begun(run: RunId) -> tuple[str, ...]:
             """Say who answers, and what of the tree was left out, before anything is spent."""
-            asked = amount(config, chosen, await foreseen(sandbox, snapshot), len(given.ids()), len(pool))
+            asked = amount(
+                config, chosen, await foreseen(sandbox, snapshot, bool(given.commands)), len(given.ids()), len(pool)
+            )
             line = f"run {run}: {await answerer(chosen, config, store)}; {asked}"
             console.print(Text(flowed(printable(line), console, 4), style="bold"))
             for note in notes:

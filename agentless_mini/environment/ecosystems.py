@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.domain import Runner, Snapshot
+from agentless_mini.domain import FileKind, Runner, Snapshot
 from agentless_mini.domain.runners import ROWS
 from agentless_mini.errors import printable
 
@@ -126,7 +126,9 @@ def unreadable(snapshot: Snapshot) -> str:
     """Return why the package.json at the top of a tree cannot be read, "" where it can or there is none."""
     file = snapshot.by_path().get("package.json")
     try:
-        problem = "" if file is None or isinstance(json.loads(file.data), dict) else "it is no object"
+        if file is None or file.kind is not FileKind.TEXT:
+            return ""
+        problem = "" if isinstance(json.loads(file.data), dict) else "it is no object"
     except (ValueError, RecursionError) as error:
         problem = printable(str(error))
     return f"package.json cannot be read ({problem})" if problem else ""

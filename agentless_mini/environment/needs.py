@@ -140,7 +140,7 @@ def needs_of(snapshot: Snapshot, runner: Runner, near: Iterable[str] = (), git: 
         any(file.path.rpartition("/")[2] == "Cargo.toml" for file in snapshot.files),
         once(filter(None, (normal(_declared(texts, path).name) for path in ("", *(f"{one}/" for one in members))))),
         once((*_tools(snapshot.files, texts), *system_packages(texts))),
-        of_python=runner.is_python or is_of_python(snapshot),
+        of_python=runner.is_python or is_of_python(snapshot) or any((ways, also, best.arguments, lists, locked)),
     )
     return _with_digest(needs, snapshot.files, texts, runner)
 

@@ -32,7 +32,7 @@ from agentless_mini.domain import (
     Snapshot,
 )
 from agentless_mini.environment.build import VERSION, Way, build_job, identity_of, open_in, tried, usable
-from agentless_mini.environment.ecosystems import tools, unreadable, without_tests
+from agentless_mini.environment.ecosystems import tools, unreadable
 from agentless_mini.environment.imaged import base_image, check_docker, open_docker
 from agentless_mini.environment.machine import Interpreter, choose_python, find_index, find_rust
 from agentless_mini.environment.needs import needs_of
@@ -85,8 +85,6 @@ async def foresee(settings: SandboxSettings, snapshot: Snapshot, runner: Runner)
     kind = _kind(settings)
     if kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
-    if reason := _untested(settings, snapshot, runner):
-        return f"{UNTESTED}, for {reason}"
     if kind is not SandboxKind.AUTO:
         return f"tests run in {_WAYS[kind][0] if kind in _WAYS else 'no sandbox at all'}"
     needs = await asyncio.to_thread(needs_of, snapshot, runner)
@@ -120,15 +118,13 @@ async def open_environment(
     if settings.kind is SandboxKind.NONE:
         return Unavailable("No test is run because of --sandbox none.")
     kind = _kind(settings)
-    if reason := _untested(settings, request.snapshot, request.runner):
-        return Unavailable(f"No test is run, for {reason}.")
-    if problem := unreadable(request.snapshot):
-        watch(Note(f"{problem}: what it says of tests and packages is not known."))
     watch(PhaseStarted(Phase.ENVIRONMENT))
     await asyncio.to_thread(sweep_scratch)
     scratch = Scratch()
     stack.callback(scratch.close)
     needs = await asyncio.to_thread(needs_of, request.snapshot, request.runner, settings.members, settings.from_git())
+    if needs.ecosystem and needs.ecosystem.root == "package.json" and (problem := unreadable(request.snapshot)):
+        watch(Note(f"{problem}: what it says of tests and packages is not known."))
     index = await asyncio.to_thread(find_index, request.variables)
     loop, here = asyncio.get_running_loop(), threading.get_ident()
 
@@ -145,8 +141,6 @@ async def check_environment(snapshot: Snapshot, runner: Runner, settings: Sandbo
     Nothing is built or pulled. Where the settings leave the choice of the sandbox, nothing is checked.
     """
     kind = _kind(settings)
-    if _untested(settings, snapshot, runner):
-        return
     if kind in _WAYS:
         pages = sum(-(-max(file.size, len(file.data)) // _PAGE) for file in snapshot.files)
         if (needed := -(-pages * _PAGE // MIB)) > settings.disk_mib:
@@ -155,12 +149,6 @@ async def check_environment(snapshot: Snapshot, runner: Runner, settings: Sandbo
         await check_docker(settings, needs_of(snapshot, runner))
     elif kind in _WAYS:
         await asyncio.to_thread(_WAYS[kind][1], settings)
-
-
-def _untested(settings: SandboxSettings, snapshot: Snapshot, runner: Runner) -> str:
-    """Return why there are no tests that could run, "" where there may be, or the user says how they run."""
-    is_said = settings.test_command or settings.setup or settings.image
-    return "" if is_said else without_tests(snapshot, runner)
 
 
 def _kind(settings: SandboxSettings) -> SandboxKind:
@@ -258,7 +246,8 @@ class _Virtual(Way):
     def slot(self, work: Work) -> Slot:
         version = map(str, self.python.version)
         asked = (work.needs.digest, work.settings.setup, str(self.python.path), *version, VERSION)
-        return work.slot(self.name, *asked, work.until, *work.settings.build_hosts)
+        bare = ("bare",) if work.is_bare else ()
+        return work.slot(self.name, *asked, work.until, *work.settings.build_hosts, *bare)
 
     async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
         return _is_intact(slot, manifest.behind)
@@ -267,7 +256,7 @@ class _Virtual(Way):
         version = ".".join(map(str, self.python.version))
         work.tell_building("the environment" if work.is_bare else f"a {self.name} (Python {version})", slot)
         await asyncio.to_thread(_make_skeleton, self.python, slot, work.is_bare)
-        if not work.settings.setup:
+        if not (work.settings.setup or work.is_bare):  # a bare one has no packages of its own: they would be the user's
             await asyncio.to_thread(_fetch, work, slot)
         pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv, tools=self.tools)
         rust = find_rust(work.request.variables) if work.needs.rust else ()

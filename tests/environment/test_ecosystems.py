@@ -15,9 +15,10 @@ from agentless_mini.domain import BoxLimits, Candidate, Event, Outcome, Runner, 
 from agentless_mini.environment.ecosystems import ecosystem_of, tools, without_tests
 from agentless_mini.environment.imaged import base_image
 from agentless_mini.environment.needs import needs_of
-from agentless_mini.environment.opening import foresee, open_environment
-from agentless_mini.environment.work import Opened, Unavailable
+from agentless_mini.environment.opening import open_environment
+from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.run import foreseen
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from agentless_mini.testing import harness_of
 from tests.environment.trees import opened, request, run_there, sentences, tree
@@ -91,19 +92,27 @@ def test_tools_beside_the_system_are_seen(tmp_path: Path) -> None:
         ({"main.go": "package main\n", "go.mod": "module x\n"}, "no test of go test is found"),
     ],
 )
-@pytest.mark.parametrize("kind", ["auto", "docker", "local"])
-def test_a_tree_without_python_is_not_given_one(
-    kind: str, files: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    snapshot, settings = tree(files), SandboxSettings.model_validate({"kind": kind})
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
-    events: list[Event] = []
-    place = opened(request(snapshot, tmp_path / "cache"), settings, events)
-    assert isinstance(place, Unavailable)
-    assert re.search(said, place.reason)
-    assert "give --test-cmd" in place.reason
-    assert (events, [*tmp_path.iterdir()]) == ([], [])
-    assert re.search(f"no test is run, for .*{said}", asyncio.run(foresee(settings, snapshot, Runner.PYTEST)))
+def test_a_tree_without_python_is_told_why_no_test_runs(files: dict[str, str], said: str) -> None:
+    assert re.search(said, without_tests(tree(files), Runner.PYTEST))
+    foretold = asyncio.run(foreseen(SandboxSettings(), tree(files)))
+    assert re.search(f"no test is run, for .*{said}.*give --test-cmd", foretold)
+    for more in ({"setup": "true"}, {"test_command": "make check"}, {"image": "own:1"}):
+        assert "no test is run, for the tree" not in asyncio.run(
+            foreseen(SandboxSettings.model_validate(more), tree(files))
+        )
+    assert "no test is run, for the tree" not in asyncio.run(foreseen(SandboxSettings(), tree(files), commanded=True))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"requirements/test.txt": "robot\n", "tests/a.robot": ""},
+        {"environment.yml": "dependencies:\n  - pip:\n    - numpy\n", "a.c": ""},
+    ],
+)
+def test_what_a_tree_without_a_file_of_python_declares_is_installed(files: dict[str, str]) -> None:
+    assert needs_of(tree(files), Runner.COMMAND).of_python
+    assert not needs_of(tree({"a.c": "", "run.sh": ""}), Runner.COMMAND).of_python
 
 
 def test_a_tree_of_python_or_of_no_language_may_have_tests_in_python() -> None:
@@ -117,7 +126,7 @@ def test_an_unreadable_package_is_told_where_tests_run_all_the_same(tmp_path: Pa
     events: list[Event] = []
     settings = SandboxSettings.model_validate({"kind": "local", "bubblewrap": "/nowhere/bwrap"})
     with pytest.raises(EnvironmentFailed):
-        opened(request(tree({"package.json": "{", "app.py": ""}), tmp_path), settings, events)
+        opened(request(tree({"package.json": "{", "app.js": ""}), tmp_path, Runner.NODE), settings, events)
     assert sentences(events)[0].startswith("package.json cannot be read (Expecting property name")
 
 

@@ -129,7 +129,10 @@ def load_library() -> Library:
     missing = [name for name, found in (("NumPy", importlib.util.find_spec("numpy")), (WHEEL, spec)) if found is None]
     if missing:
         raise EnvironmentFailed(f"The embedded model needs {missing[0]}, which is missing: {INSTALL}.")
-    found = importlib.metadata.version(WHEEL)
+    try:
+        found = importlib.metadata.version(WHEEL)
+    except importlib.metadata.PackageNotFoundError as error:  # a folder that an installation left
+        raise EnvironmentFailed(f"The embedded model needs {WHEEL}, which is missing: {INSTALL}.") from error
     if found != WHEEL_VERSION:
         raise EnvironmentFailed(f"{WHEEL} {found} is installed, but {WHEEL_VERSION} is needed: {INSTALL}.")
     folders = (spec.submodule_search_locations if spec else None) or ()
