@@ -85,6 +85,7 @@ def test_a_run_waits_for_another_that_has_the_record_and_says_so(home: Home) -> 
     assert "for price in prices:" in patch
 
 
+@pytest.mark.thorough
 def test_learning_waits_for_the_record_as_well(home: Home) -> None:
     write_rows(home.root / "rows.parquet", [Row("a", "r", "", "i", "", (), "", "", "", "train")])
     words = ("learn", "synthesize", "../rows.parquet", "--out", "../out", "--base-url", "http://127.0.0.1:9/v1")

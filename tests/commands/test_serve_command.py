@@ -99,6 +99,7 @@ def test_repair_starts_a_server_for_its_own_duration(box: Box) -> None:
     assert servers(box) == []
 
 
+@pytest.mark.thorough
 def test_who_used_a_server_that_is_gone_is_asked_for_it_and_given_no_other_model(box: Box) -> None:
     box.amini("serve", "org/coder", "--engine", "vllm")
     repair = ("repair", ".", "../issue.md", "--engine", "vllm", "-n")

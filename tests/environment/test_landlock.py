@@ -15,7 +15,7 @@ from tests.environment.trees import opened, request, run_there, sentences, tree
 LANDLOCK = SandboxSettings(kind=SandboxKind.LANDLOCK, boxes=1)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("package_index")
 def test_a_project_is_built_once_and_imported_from_each_box(open_cache: Path) -> None:
     tests = Step(("python", "-m", "pytest", "-q", "tests"))

@@ -290,7 +290,7 @@ def workers_of(parent: int) -> list[int]:
 # --- the rows of a dataset -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_file_is_loaded_as_the_harness_loads_it(tmp_path: Path) -> None:
     require_swebench()
     written = [row("one", instance_id="a__b-1"), row("two", instance_id="a__b-2", patch="é\u2028")]
@@ -299,7 +299,7 @@ def test_a_file_is_loaded_as_the_harness_loads_it(tmp_path: Path) -> None:
     assert [json.loads(text) for text in loaded] == [json.loads(text) for text in written]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_dataset_that_cannot_be_had_is_told_in_one_sentence(tmp_path: Path) -> None:
     require_swebench()
     with pytest.raises(EnvironmentFailed, match="--dataset") as failed:

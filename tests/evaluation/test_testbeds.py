@@ -171,6 +171,7 @@ def copied() -> set[Path]:
     return {copy for folder in copies(os.getpid()) for copy in Path(folder).iterdir()}
 
 
+@pytest.mark.thorough
 def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(host: LocalHost) -> None:
     case = Case("cat built", Origin.GIVEN, command="test -s built/extension.so")
 

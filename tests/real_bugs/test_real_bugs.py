@@ -119,7 +119,7 @@ def _not_wrong(wrongs: tuple[Answer, ...], ended: list[Outcome]) -> list[str]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_chain_chooses_a_fix_that_breaks_the_one_test_which_pins_the_fault(place: Place, tmp_path: Path) -> None:
     (bug,) = (bug for bug in BUGS if bug.name == "xmltodict-none-text")
     trial = try_bug(bug, VirtualEnvironment("real-bugs", place.environment), tmp_path)

@@ -152,7 +152,7 @@ def test_a_task_without_a_line_has_no_rewrites() -> None:
     assert ["no more rewrites" in completion.text for completion in run(drawn())] == [True, True]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_closing_a_request_stops_the_work_at_once() -> None:
     async def closed() -> tuple[float, list[Completion]]:
         async with opened() as sampler:
