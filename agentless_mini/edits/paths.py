@@ -103,6 +103,17 @@ class Lead:
     is_info: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The paths of a tree and of the files that an answer creates: to merge them for each edit would take long."""
+
+    files: frozenset[str]
+    created: Collection[str]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.files or path in self.created
+
+
 class Paths:
     """Finds the file that the lines before an edit mean."""
 
@@ -129,7 +140,7 @@ class Paths:
         before or "". `Rejected` as BAD_PATH where a line names what may not be edited, or nothing; as NOT_FOUND where
         it names a file that is not in the tree; and as MALFORMED without a line.
         """
-        known = self._files.union(created) if created else self._files
+        known = _Known(self._files, created)
         heading = ""
         for one in said:
             path = self._whole(one, creates, known)

@@ -169,11 +169,12 @@ def _cut(text: bytes, body: Sequence[ast.stmt]) -> list[CodePiece]:
     runs: list[tuple[Sequence[ast.stmt], int, bytes]] = []
     for run, stop in _runs(body, lines):
         match run:
-            case [ast.ClassDef(body=members) as whole] if len(inner := [*_runs(members, lines)]) > 1:
+            case [ast.ClassDef(body=members) as whole] if (
+                len(inner := [*_runs(members, lines)]) > 1 and len(indents := _indents(inner, lines)) == 1
+            ):
                 head, (first, end), *rest = copy(whole), *inner
                 head.body = first
-                indent = lines[members[-1].lineno - 1][: members[-1].col_offset]
-                runs += [([head], end, b""), *((some, end, indent) for some, end in rest)]
+                runs += [([head], end, b""), *((some, end, *indents) for some, end in rest)]
             case _:
                 runs.append((run, stop, b""))
     stops = [*(stop for _, stop, _ in runs[:-1]), len(lines)]
@@ -191,6 +192,12 @@ def _runs(body: Sequence[ast.stmt], lines: Sequence[bytes]) -> Iterator[tuple[li
         if following is None or (following.lineno > stop and not goes_on):
             yield run, stop
             run = []
+
+
+def _indents(inner: Iterable[tuple[list[ast.stmt], int]], lines: Sequence[bytes]) -> set[bytes]:
+    """Return what stands before the members of a class but for its first; nothing where it is not blank."""
+    before = {lines[run[0].lineno - 1][: run[0].col_offset] for run, _ in [*inner][1:]}
+    return before if all(map(bytes.isspace, before)) else set()
 
 
 def _touched(base: Module, regions: Iterable[Difference], whole: bool) -> list[tuple[int, int]]:

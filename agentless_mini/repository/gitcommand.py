@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import product
+from itertools import groupby, product
 
 from agentless_mini.domain import FileKind, PastCommit, SourceFile
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, counted, printable
@@ -289,16 +289,23 @@ def read_worktree(top: bytes, modes: Mapping[bytes, str], executable: bool, syml
     with contextlib.ExitStack() as opened:
         folder = os.open(top, _FOLDER_FLAGS)
         opened.callback(os.close, folder)
-        for path in sorted(modes):
+        for above, names in groupby(sorted(modes), lambda path: path.split(b"/")[:-1]):
+            paths, entries = [*names], list[SourceFile | str]()
             try:
-                with _inside(folder, path.split(b"/")[:-1]) as inside:
-                    entry = _read_entry(inside, path, modes[path], executable, symlinks)
+                with _inside(folder, above) as inside:
+                    for path in paths:
+                        try:
+                            entries.append(_read_entry(inside, path, modes[path], executable, symlinks))
+                        except OSError as error:
+                            entries.append("" if error.errno in _GONE else "unreadable")
             except OSError as error:
-                entry = "" if error.errno in _GONE else "unreadable"
-            if isinstance(entry, SourceFile):
-                found.files.append(entry)
-            elif entry:
-                getattr(found, entry).append(decode_path(path))
+                entries = ["" if error.errno in _GONE else "unreadable"] * len(paths)
+            for path, entry in zip(paths, entries, strict=True):
+                if isinstance(entry, SourceFile):
+                    found.files.append(entry)
+                elif entry:
+                    getattr(found, entry).append(decode_path(path))
+    found.files.sort(key=lambda file: file.path)
     return found
 
 

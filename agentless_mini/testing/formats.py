@@ -89,13 +89,15 @@ class _Tap:
             self.inner[0] = [Reported((), Outcome.SKIP, 0.0, Fault("", why.strip()[:MOST_TEXT]))]
 
     def _test(self, match: "re.Match[str]", depth: int) -> None:
-        if not (depth or match["number"] or match["name"]) and self.count == self.planned:
+        if not (depth or match["not"] or match["number"] or match["name"]) and self.count == self.planned:
             return  # prove's word on the file
         self.count += depth == 0
         fields, self.at = _fields(self.lines, self.at, depth)
-        own = _of_tap(match, fields, self.heading)
+        follows = self.lines[self.at] if self.at < len(self.lines) else ""
+        is_opened = match["name"].endswith(" {") and follows.startswith(" " * (depth + 1))
+        own = _of_tap(match, fields, self.heading, is_opened)
         sums_up = fields.get("failureType") == "subtestsFailed" or fields.get("type") == "suite"
-        if match["name"].endswith(" {"):
+        if is_opened:
             self.opened[depth] = own
         else:
             self._add(own, depth, sums_up=sums_up)
@@ -108,8 +110,8 @@ class _Tap:
         self.handled += len(kept)
 
 
-def _of_tap(match: "re.Match[str]", fields: Mapping[str, str], heading: str) -> Reported:
-    said = match["name"].removesuffix(" {")
+def _of_tap(match: "re.Match[str]", fields: Mapping[str, str], heading: str, is_opened: bool) -> Reported:
+    said = match["name"].removesuffix(" {" if is_opened else "")
     took = _TOOK.search(said)
     seconds = _number(took[1]) / (1000 if took[2] == "ms" else 1) if took else _number(fields.get("duration_ms")) / 1000
     said = _TOOK.sub("", said)
@@ -305,7 +307,7 @@ class _JUnit:
     def __init__(self) -> None:
         self.found: list[Reported] = []
         self.depth, self.is_bare = 0, False
-        self.suites: list[Mapping[str, str]] = []
+        self.suites: list[tuple[str, str]] = []  # the name of each, and its file
         self.case: Mapping[str, str] | None = None
         self.ends: dict[str, tuple[Mapping[str, str], str]] = {}  # what this test came to, and with which words
         self.words: list[str] = []
@@ -323,7 +325,7 @@ class _JUnit:
             raise ValueError("it is no report, or nests too deep")
         self.is_bare = self.is_bare or (self.depth == 1 and tag == "testsuites" and not about)
         if tag == "testsuite":
-            self.suites.append(about)
+            self.suites.append((_name(about.get("name")), _name(about.get("file"))))
         elif tag == "testcase":
             self.case, self.ends = about, {}
         elif self.case is not None and tag in {"skipped", "error", "failure"}:
@@ -336,8 +338,10 @@ class _JUnit:
             self.suites.pop()
         elif tag == "testcase" and self.case is not None:
             self.found.append(self._result(self.case))
+            if len(self.found) > MOST_RESULTS:
+                raise ValueError("it has too many tests")
             self.case = None
-        elif tag in self.ends:
+        elif self.case is not None and tag in self.ends:
             self.ends[tag] = self.ends[tag][0], "".join(self.words)
 
     def _result(self, case: Mapping[str, str]) -> Reported:
@@ -349,10 +353,11 @@ class _JUnit:
                 about, text = self.ends[tag]
                 outcome, fault = worse, _fault(about.get("type", ""), about.get("message") or text, text)
         name, group, file = (_name(case.get(key)) for key in ("name", "classname", "file"))
-        file = file or (_name(self.suites[-1].get("file")) if self.suites else "")
+        file = file or (self.suites[-1][1] if self.suites else "")
         way = (name,) if group == name else tuple(filter(None, (group, name)))
-        if self.is_bare and group == "test":  # as node writes it, whose suites nest
-            way, group = (*(_name(suite.get("name")) for suite in self.suites), name), ""
+        suites = [name for name, _ in self.suites]
+        if self.is_bare and group == "test" and suites[:1] != ["pytest"]:  # as node writes it, whose suites nest
+            way, group = (*suites, name), ""
         return Reported(way, outcome, _number(case.get("time")), fault, file or group)
 
 
@@ -437,7 +442,9 @@ def placed(
             if not way and one.outcome is Outcome.PASS:
                 continue
             one = one if way else replace(one, outcome=Outcome.ERROR)
-        elif len(way) > 1 and f"{way[0]}.".startswith(f"{module}."):  # as pytest's and RSpec's JUnit name a file
+        elif (
+            len(way) > 1 and file.endswith((".py", ".rb")) and f"{way[0]}.".startswith(f"{module}.")
+        ):  # as pytest's and RSpec's JUnit name a file
             way = (*filter(None, way[0].removeprefix(module).split(".")), *way[1:])
         elif len(way) > 1 and file.endswith(_CLASSES) and stems.get(_class(way[0])) == file:
             way = way[1:]

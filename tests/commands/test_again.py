@@ -4,6 +4,8 @@ import json
 import subprocess
 from typing import Any
 
+import pytest
+
 from agentless_mini.learning.rows import Row, write_rows
 from agentless_mini.record import Store
 from tests.commands.running import Home, server

@@ -1,11 +1,12 @@
 """What runners report, as they write it and as a patch would like it."""
 
 import json
+import tracemalloc
 
 import pytest
 
 from agentless_mini.domain import Fault, Outcome
-from agentless_mini.testing.formats import READERS, Reported, placed
+from agentless_mini.testing.formats import READERS, Reported, placed, read_junit, read_tap
 
 PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
 STACK = "AssertionError [ERR_ASSERTION]: no\n    at total (/repo/node_modules/a.js:1:1)\n    at /repo/cart.js:7:2"
@@ -208,7 +209,8 @@ WRITERS = {
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_writers_of_junit_make_is_read(writer: str) -> None:
     text, expected = WRITERS[writer]
-    results = placed(found("junit", report1=text) or (), ("src/cart.x",), {}, "/repo")
+    file = {"pytest": "src/cart.py", "rspec_junit_formatter": "src/cart.rb"}.get(writer, "src/cart.x")
+    results = placed(found("junit", report1=text) or (), (file,), {}, "/repo")
     assert {name.partition("::")[2]: one.outcome for name, one in results} == expected
 
 
@@ -304,3 +306,42 @@ def test_what_writers_of_tap_print_is_read(writer: str) -> None:
 def test_a_fault_of_tape_is_where_it_says() -> None:
     (fault,) = [one.fault for one in found("tap", out=TAPE) or () if one.fault]
     assert fault == Fault("", "", "/repo/cart.js", 5)
+
+
+# --- what a hostile report costs ------------------------------------------------------------------------------------
+
+
+def test_a_report_of_nested_suites_and_many_tests_takes_no_more_room_than_it_is_long() -> None:
+    text = "<testsuites>" + "".join(f"<testsuite name='{'x' * 900}'>" for _ in range(90))
+    text += "<testcase classname='test' name='a'/>" * 2000 + "</testsuite>" * 90 + "</testsuites>"
+    tracemalloc.start()
+    assert len(read_junit({"report0": text.encode()}) or ()) == 2000
+    assert tracemalloc.get_traced_memory()[1] < 20 * len(text)
+    tracemalloc.stop()
+
+
+def test_words_outside_of_tests_are_of_none() -> None:
+    text = "<testsuites><testcase name='a'><failure>x</failure></testcase><failure>y</failure>z</testsuites>"
+    (one,) = read_junit({"report0": text.encode()}) or ()
+    assert one.fault is not None
+    assert one.fault.message == "x"
+
+
+def test_a_name_may_end_in_a_brace() -> None:
+    said = "# Subtest: parses {\nok 1 - parses {\n  ---\n  duration_ms: 1.5\n  ...\nok 2 - next\n1..2\n"
+    assert [one.way for one in read_tap({"out": said.encode()}) or ()] == [("parses {",), ("next",)]
+
+
+def test_a_test_without_a_name_that_fails_after_the_plan_is_no_word_of_proves() -> None:
+    assert read_tap({"out": b"1..1\nok\nnot ok\n"}) is None
+
+
+def test_names_of_suites_that_are_called_as_the_file_is_stay_in_javascript() -> None:
+    found = [Reported(("test", "adds"), Outcome.PASS), Reported(("adds",), Outcome.FAIL)]
+    assert [name for name, _ in placed(found, ["test.js"], {}, "/r")] == ["test.js::test::adds", "test.js::adds"]
+
+
+def test_pytests_own_suite_is_no_name() -> None:
+    text = "<testsuites><testsuite name='pytest'><testcase classname='test' name='test_a'/></testsuite></testsuites>"
+    (one,) = read_junit({"report0": text.encode()}) or ()
+    assert [name for name, _ in placed([one], ["test.py"], {}, "/r")] == ["test.py::test_a"]

@@ -81,7 +81,8 @@ class Recorder:
             if is_standard or "." in name or not file.endswith(".py") or file.startswith(self.ours):
                 continue
             tails = ("/" + name + ".py", "/" + name + "/__init__.py")
-            if not self.relative(file) and any(Path(place + tail).is_file() for place in path for tail in tails):
+            theirs = [place + tail for place in path for tail in tails]
+            if not self.relative(file) and any(map(os.path.isfile, theirs)):  # no folder that is closed is an error
                 raise SystemExit(UNHEARD)
         sys.path[:] = [*path, *(place for place in sys.path if place != self.ours)]
         before = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", self.ours)]
