@@ -344,5 +344,5 @@ async def _passing(
         tried = sum(one.outcome is not Outcome.NOT_COLLECTED for one in found)
         none = f"none of {counted(tried, 'related test')} passes before any patch"
         why = none if tried else f"no test was reached in {counted(ran, 'related test file')}"
-        why = "no report of tests could be read (--test-report)" if unread and not tried else why
+        why = "no report of tests could be read (--test-report)" if unread else why
     return kept, Regressions(len(kept) + sum(lost.values()), len(kept), why)

@@ -173,8 +173,8 @@ def _cut(text: bytes, body: Sequence[ast.stmt]) -> list[CodePiece]:
                 len(inner := [*_runs(members, lines)]) > 1 and len(indents := _indents(inner, lines)) == 1
             ):
                 head, (first, end), *rest = copy(whole), *inner
-                head.body = first
-                runs += [([head], end, b""), *((some, end, *indents) for some, end in rest)]
+                head.body, (indent,) = first, indents
+                runs += [([head], end, b""), *((some, end, indent) for some, end in rest)]
             case _:
                 runs.append((run, stop, b""))
     stops = [*(stop for _, stop, _ in runs[:-1]), len(lines)]

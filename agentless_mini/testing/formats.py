@@ -414,6 +414,7 @@ READERS: Mapping[str, Callable[[Parts], list[Reported] | None]] = {
 
 
 _CLASSES = (".java", ".kt", ".groovy", ".php")  # of files that are called as their class is
+_DOTTED = (".py", ".rb")  # of files whose names JUnit of pytest and RSpec has with dots
 
 
 def placed(
@@ -442,9 +443,7 @@ def placed(
             if not way and one.outcome is Outcome.PASS:
                 continue
             one = one if way else replace(one, outcome=Outcome.ERROR)
-        elif (
-            len(way) > 1 and file.endswith((".py", ".rb")) and f"{way[0]}.".startswith(f"{module}.")
-        ):  # as pytest's and RSpec's JUnit name a file
+        elif len(way) > 1 and file.endswith(_DOTTED) and f"{way[0]}.".startswith(f"{module}."):
             way = (*filter(None, way[0].removeprefix(module).split(".")), *way[1:])
         elif len(way) > 1 and file.endswith(_CLASSES) and stems.get(_class(way[0])) == file:
             way = way[1:]

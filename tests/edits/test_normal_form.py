@@ -182,6 +182,13 @@ def test_a_version_of_a_module_is_told_as_if_all_of_it_were_parsed(modules: list
     check_versions(modules, 500)
 
 
+@pytest.mark.parametrize("last", [b"    c = 3; d = 4\n", b"    c = 3\n    \\\n'doc'\n", b"    c = '''\n  '''; d = 4\n"])
+def test_a_class_whose_members_share_lines_is_told_alike(last: bytes) -> None:
+    data = b"class A:\n    a = 1\n    b = 2\n    e = 2\n    f = 2\n" + last + b"\nz = 1\n"
+    told(module(data), data.replace(b"f = 2", b"f =  2  # c"))
+    told(module(data), data.replace(b"f = 2", b"f = 5"))
+
+
 def test_a_form_feed_ends_a_class() -> None:
     data = b"class A:\n    x = 1\n    z = 2\n\fy = 2\n"
     for base in (b"", data.replace(b"2", b"3"), data.replace(b"\f", b"")):

@@ -322,7 +322,7 @@ def test_a_report_of_nested_suites_and_many_tests_takes_no_more_room_than_it_is_
 
 def test_words_outside_of_tests_are_of_none() -> None:
     text = "<testsuites><testcase name='a'><failure>x</failure></testcase><failure>y</failure>z</testsuites>"
-    (one,) = read_junit({"report0": text.encode()}) or ()
+    (one,) = read_junit({"report0": text.encode()}) or []
     assert one.fault is not None
     assert one.fault.message == "x"
 
@@ -343,5 +343,5 @@ def test_names_of_suites_that_are_called_as_the_file_is_stay_in_javascript() -> 
 
 def test_pytests_own_suite_is_no_name() -> None:
     text = "<testsuites><testsuite name='pytest'><testcase classname='test' name='test_a'/></testsuite></testsuites>"
-    (one,) = read_junit({"report0": text.encode()}) or ()
+    (one,) = read_junit({"report0": text.encode()}) or []
     assert [name for name, _ in placed([one], ["test.py"], {}, "/r")] == ["test.py::test_a"]
