@@ -362,7 +362,7 @@ class Spread(unittest.TestCase):
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", [Runner.PYTEST, Runner.UNITTEST])
 def test_tests_may_start_processes_in_every_way(boxes: RealBoxes, runner: Runner) -> None:
-    boxes.harness = Harness(runner, ("python", "-m", runner.value))
+    boxes.harness, boxes.case_seconds = Harness(runner, ("python", "-m", runner.value)), 60.0
     files = {"shop.py": "def get(key): return key + 1\n", "test_shop.py": SPREAD}
     wanted = [f"test_shop.py::Spread::test_{name}" for name in ("spawn", "server", "fork", "raw", "last")]
     assert list(boxes.outcomes(files, wanted).values()) == [PASS] * 5
