@@ -13,12 +13,8 @@ from xml.parsers import expat
 
 from agentless_mini.domain import Fault, Outcome
 
-MOST_TEXT = 2000
-MOST_RESULTS = 50_000
-MOST_DEPTH = 100
-MOST_ID = 4000
-MOST_NAME = 1000
-MOST_LINES = 400
+MOST_RESULTS, MOST_DEPTH, MOST_LINES = 50_000, 100, 400
+MOST_TEXT, MOST_ID, MOST_NAME = 2000, 4000, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +407,6 @@ READERS: Mapping[str, Callable[[Parts], list[Reported] | None]] = {
 
 
 # --- which file a result is of ---------------------------------------------------------------------------------------
-
 
 _CLASSES = (".java", ".kt", ".groovy", ".php")  # of files that are called as their class is
 _DOTTED = (".py", ".rb")  # of files whose names JUnit of pytest and RSpec has with dots
