@@ -76,7 +76,8 @@ def table(outcomes: Outcomes) -> str:
 
 def main() -> int:
     outcomes, wanted = Outcomes(), " or ".join((*suite(), ABOUT_CALLS, "hostile"))
-    status = pytest.main(["-q", "-n", "0", "--slow", "--thorough", "-k", wanted, *FILES, BUILD_FILE], plugins=[outcomes])
+    words = ["-q", "-n", "0", "--slow", "--thorough", "-k", wanted, *FILES, BUILD_FILE]
+    status = pytest.main(words, plugins=[outcomes])
     kernel = platform.release().split("-")[0]
     user = "root" if os.geteuid() == 0 else "a user without rights"
     before, _, rest = PAGE.read_text().partition(BEGIN)
