@@ -168,9 +168,19 @@ PATHS: dict[str, tuple[str, Expected]] = {
             "### Step 2: change `f` in src/pkg/util.py", "### Changes in `util.py`:", "**src/pkg/util.py**",
             "`src/pkg/util.py`", "1. `src/pkg/util.py`", "File: src/pkg/util.py", "src/pkg/util.py",
             "// src/pkg/util.py",
-            "<!-- src/pkg/util.py -->", "### Filename: 'src/pkg/util.py'",
+            "<!-- src/pkg/util.py -->", "### Filename: 'src/pkg/util.py'", "### \u6587\u4ef6\uff1asrc/pkg/util.py",
+            "### src/pkg/util.py\uff08\u4fee\u6539\uff09", "### @src/pkg/util.py", "### \u200bsrc/pkg/util.py",
         )
     },
+    **{
+        f"a new file, said as {line!r}": (f"{line}\n{NEW}", {"src/pkg/new_x.py": "n = 1\n"})
+        for line in (
+            "### src/pkg/new\\_x.py", "### \u6587\u4ef6\uff1asrc/pkg/new_x.py", "### @src/pkg/new_x.py",
+            "### \u200bsrc/pkg/new_x.py", "### ~/repo/src/pkg/new_x.py", "### $REPO/src/pkg/new_x.py",
+            "### src/pkg/new_x.py\uff08\u65b0\u6587\u4ef6\uff09",
+        )
+    },
+    "a new file in somebody's home": (f"### ~/new.py\n{NEW}", Reason.BAD_PATH),
     "a path in the fence's line": (fenced(UTIL_BODY, info="python src/pkg/util.py"), UTIL_RIGHT),
     "a path after a colon in the fence's line": (fenced(UTIL_BODY, info="python:src/pkg/util.py"), UTIL_RIGHT),
     "a path in a title of the fence": (fenced(UTIL_BODY, info='python title="src/pkg/util.py"'), UTIL_RIGHT),
