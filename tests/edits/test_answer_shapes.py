@@ -317,7 +317,13 @@ LEFT_OVER: dict[str, tuple[str, Expected]] = {
             "# docstring omitted", "# same code as before", "# original code", "# \u2193 unchanged", "# as above",
             "raise NotImplementedError  # existing code", "# (docstring unchanged)",
             "# rest of f()", "# lines 10 to 80 are not shown", "# (12 lines omitted)", "# existing checks ...",
-            "# \u22ee",
+            "# \u22ee", "#### existing code ####", "# everything else stays the same", "# no changes needed here",
+            "# TODO: existing implementation", "# insert existing code here", "# Placeholder for existing code",
+            "# Previous code remains", "# 其余代码保持不变", "# 现有代码", "# 此处省略", "# \uff08原有代码\uff09",
+            "# 保持不变",
+            "# 既存のコード", "# その他のコードは省略", "# 残りのコードは変更なし", "# 나머지 코드는 동일",
+            "# остальной код без изменений", "# reste du code inchangé", "# resto del código",
+            "# Rest des Codes unverändert",
         )
     },
     **{
@@ -345,7 +351,7 @@ LEFT_OVER: dict[str, tuple[str, Expected]] = {
             fenced(edit("a.py", "y = 2\n", f"{line}\ny = 5\n")), {"a.py": f"x = 1\n{line}\ny = 5\nz = 3\n"})
         for line in (
             "# keep the existing cache of paths", "# the remaining 3 are zero", "# wait for the rest...",
-            "# same as f(x), but faster", "# TODO: ...",
+            "# same as f(x), but faster", "# TODO: ...", "# 省略号也算一个字符", "# 其他情况返回零", "# 方法的其他参数",
         )
     },
     "an ellipsis in the place of a body": (
