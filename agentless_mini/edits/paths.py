@@ -160,7 +160,7 @@ class Paths:
             mentioned = self._mentioned(line, creates, known)
             is_near = at < _NEAR or not before
             if len(mentioned) == 1 and is_near and (creates or mentioned[0] in known):
-                return mentioned[0]
+                return mentioned[0] if mentioned[0] in known else clean_path(mentioned[0])
             if mentioned and mentioned != [before]:
                 return _unnamed(line, next((path for path in mentioned if path not in known), ""))
         return before if before and not creates else _unnamed(heading, "")

@@ -180,6 +180,13 @@ PATHS: dict[str, tuple[str, Expected]] = {
             "### src/pkg/new_x.py\uff08\u65b0\u6587\u4ef6\uff09",
         )
     },
+    **{
+        f"a new file outside, said as {line!r}": (f"{line}\n{NEW}", Reason.BAD_PATH)
+        for line in (
+            "### Create ../x.py for it", "### Create /etc/cron.d/x.py now", "Create `../x.py`:", "### \uff1a../x.py",
+            "### New file .git/hooks/x.sh for it", "### New C:/x/y.py for it", "### .git\uff1a/x.py",
+        )
+    },
     "a new file in somebody's home": (f"### ~/new.py\n{NEW}", Reason.BAD_PATH),
     "a path in the fence's line": (fenced(UTIL_BODY, info="python src/pkg/util.py"), UTIL_RIGHT),
     "a path after a colon in the fence's line": (fenced(UTIL_BODY, info="python:src/pkg/util.py"), UTIL_RIGHT),
