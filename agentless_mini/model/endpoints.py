@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, Field, WrapValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, model_validator
 
 from agentless_mini.domain import Decoding, Message, ModelCard, Usage
 from agentless_mini.errors import ModelError, ModelUnknown, ServerFailed, UsageError
 from agentless_mini.model.connection import Connection
 from agentless_mini.model.failures import Habits, Wire, folded, is_absent, status
-from agentless_mini.model.streams import or_none
+from agentless_mini.model.streams import Count
 
 T = TypeVar("T")
 _PROBE = ({"role": "user", "content": "x"},)
@@ -56,11 +56,8 @@ class Endpoint:
     max_choices: int | None
 
 
-Window = Annotated[int | None, Field(gt=0), WrapValidator(or_none)]
-
-
 class _Meta(BaseModel):
-    n_ctx: Window = None
+    n_ctx: Count = None
 
 
 class _Entry(BaseModel):
@@ -70,11 +67,11 @@ class _Entry(BaseModel):
     owned_by: str | None = None
     parent: str | None = None
     aliases: tuple[str, ...] | None = None
-    max_model_len: Window = None
-    loaded_context_length: Window = None
-    context_length: Window = None
-    context_window: Window = None
-    max_context_length: Window = None
+    max_model_len: Count = None
+    loaded_context_length: Count = None
+    context_length: Count = None
+    context_window: Count = None
+    max_context_length: Count = None
     meta: _Meta | None = None
 
     def window(self) -> int | None:
@@ -86,14 +83,13 @@ class _Entry(BaseModel):
 class Models(BaseModel):
     """The models that a server lists."""
 
-    data: tuple[_Entry, ...]
+    data: Annotated[tuple[_Entry, ...], BeforeValidator(lambda listed: listed or ())]  # Ollama's is null where empty
 
     @model_validator(mode="before")
     @classmethod
     def _listed(cls, page: object) -> object:
-        """Return the page of a server whose list is bare (Together), or null where it is empty (Ollama)."""
-        page = {"data": page} if isinstance(page, list) else page
-        return {"data": ()} if isinstance(page, dict) and page.get("data", ()) is None else page
+        """Return the page; that of Together is a bare list."""
+        return {"data": page} if isinstance(page, list) else page
 
 
 class _Version(BaseModel):
@@ -127,7 +123,7 @@ async def discover(connection: Connection, name: str | None, window: int | None,
     try:
         models = (await connection.ask(f"{api}/models", Models)).data
     except ModelError as error:  # Azure's deployments and some gateways have no list
-        if status(error) not in {404, 405} or not name or not window:
+        if status(error) != 404 or not name or not window:
             raise
         models = (_Entry(id=name),)
     if not models:

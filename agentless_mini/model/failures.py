@@ -24,9 +24,8 @@ LONGEST_WAIT = 300.0  # seconds that a server may ask for with Retry-After
 _QUOTED = 300  # characters of a foreign message
 _WORTH_RETRYING = {408, 409, 425, 429}
 _OVERFLOW = re.compile(
-    "context[ _]?(length|size|window)|maximum context|exceed_context|max_model_len|input token count"
-    "|(prompt|input) is too long|`inputs` must have less|max_new_tokens` must be <",
-    re.IGNORECASE,
+    "(?i)context[ _]?(length|size|window)|maximum context|exceed_context|max_model_len|input token count"
+    "|(prompt|input) is too long|`inputs` must have less|max_new_tokens` must be <"
 )
 
 
@@ -66,18 +65,18 @@ BROKEN = Trouble(
 NOBODY = Trouble(
     "Nothing answers at {url}: start the model server, or give {advice.address}.", "does not answer", ServerUnreachable
 )
-NO_WAY = Trouble(
-    "The proxy {proxy} does not lead to {url} ({said}): start or correct it, or {bypass}.",
-    "does not answer",
-    ServerUnreachable,
+UNTRUSTED = NOBODY._replace(
+    sentence="No safe connection to {url} ({said}): check {advice.address}, or name its certificate in SSL_CERT_FILE."
+)
+NO_WAY = NOBODY._replace(
+    sentence="The proxy {proxy} does not lead to {url} ({said}): start or correct it, or {bypass}."
 )
 SILENT = Trouble(
     "The model server at {url} was silent for longer than {seconds:g} s: raise {advice.timeout} if it only works long, "
     "lower {advice.load} if it has too much at once, or see its log.",
     "was silent for longer than {seconds:g} s ({advice.timeout})",
 )
-_OF_STATUS = {400: REFUSED, 401: LOCKED, 403: LOCKED, 404: NO_PAGE, 405: NO_PAGE, 413: TOO_LONG, 422: REFUSED}
-_OF_STATUS |= {429: OVERLOADED}
+_OF_STATUS = {400: REFUSED, 401: LOCKED, 403: LOCKED, 404: NO_PAGE, 413: TOO_LONG, 422: REFUSED, 429: OVERLOADED}
 
 
 class NoAnswer(Exception):
@@ -144,6 +143,8 @@ def trouble_of(error: BaseException | None) -> Trouble:
             return ENDED
         case TooMuch():
             return TOO_MUCH
+        case httpx2.ConnectError() if "SSL" in str(error):
+            return UNTRUSTED
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.UnsupportedProtocol() | httpx2.ProxyError():
             return NOBODY
         case httpx2.TimeoutException():
@@ -187,12 +188,10 @@ def status(error: AminiError) -> int | None:
 
 def can_pass(error: AminiError) -> bool:
     """Return whether the same request may succeed later: an overload, a failure or a broken connection."""
-    code = status(error)
-    if trouble_of(error.__cause__) in (TOO_LONG, TOO_MUCH):
+    if error.__cause__ is None or trouble_of(error.__cause__) in (TOO_LONG, TOO_MUCH):
         return False
-    if code is None:
-        return error.__cause__ is not None
-    return (code >= 500 and code != 501) or code in _WORTH_RETRYING
+    code = status(error)
+    return code is None or (code >= 500 and code != 501) or code in _WORTH_RETRYING
 
 
 def is_absent(error: AminiError) -> bool:

@@ -4,25 +4,17 @@ It exists because servers differ in how they stream several choices and report u
 does no I/O, and it never guesses an answer: a choice that did not finish is owed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapValidator, model_validator
 
 from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
 from agentless_mini.model.failures import TooMuch
 
-_LENGTH = {"length", "max_tokens", "model_length", "model_context_window_exceeded"}
-_WITHHELD = {"content_filter", "sensitive", "safety"}
+_FINISHES = dict.fromkeys(("length", "max_tokens", "model_length", "model_context_window_exceeded"), Finish.LENGTH)
+_FINISHES |= dict.fromkeys(("content_filter", "sensitive", "safety"), Finish.FILTER)
 _BROKEN = {"abort", "error", "network_error", "insufficient_system_resource"}  # the latter of Z.ai and DeepSeek
 _MOST_TOKENS = 10**12  # a larger number is none
 # What an answer may have for each token and anyway: a token may come in several events, or be a long blank.
@@ -37,7 +29,7 @@ def _text(said: object) -> str:
     return said if isinstance(said, str) else ""
 
 
-def or_none(said: object, read: ValidatorFunctionWrapHandler) -> object:
+def _or_none(said: object, read: Callable[[object], object]) -> object:
     """Return what `read` makes of a report beside the answer; None for an odd one, as the answer is paid for."""
     try:
         return read(said)
@@ -103,21 +95,18 @@ class UsageReport(BaseModel):
 
     prompt_tokens: Count = None
     completion_tokens: Count = None
-    prompt_tokens_details: Annotated[_Cached | None, WrapValidator(or_none)] = None
+    prompt_tokens_details: Annotated[_Cached | None, WrapValidator(_or_none)] = None
 
     def of_prompt(self) -> Usage:
         """Return the part of the prompt, and what of it came from the server's cache."""
         return Usage(self.prompt_tokens, (self.prompt_tokens_details or _Cached()).cached_tokens)
 
 
-Reported = Annotated[UsageReport | None, WrapValidator(or_none)]
-
-
 class Event(_Said):
     """One event of the stream. Unknown fields are ignored: every server adds its own."""
 
     choices: tuple[ChoiceEvent, ...] = ()
-    usage: Reported = None
+    usage: Annotated[UsageReport | None, WrapValidator(_or_none)] = None
 
 
 class _WholeChoice(ChoiceEvent):
@@ -126,7 +115,7 @@ class _WholeChoice(ChoiceEvent):
 
 class _Whole(_Said):
     choices: tuple[_WholeChoice, ...]
-    usage: Reported = None
+    usage: Annotated[UsageReport | None, WrapValidator(_or_none)] = None
 
 
 def whole_events(page: object) -> Iterator[Event]:
@@ -225,8 +214,7 @@ class Assembly:
         self._count(choice, event, 1 if said or thought else 0)
         reason = (part.finish_reason or "").lower()
         if reason and reason not in _BROKEN:
-            withheld = Finish.FILTER if reason in _WITHHELD else Finish.STOP
-            choice.finish = Finish.LENGTH if reason in _LENGTH else withheld
+            choice.finish = _FINISHES.get(reason, Finish.STOP)
             self._finished += 1
             self._held.append(part.index)
 

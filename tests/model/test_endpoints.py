@@ -134,7 +134,7 @@ def test_a_context_window_goes_by_several_names(name: str) -> None:
 
 @pytest.mark.parametrize("window", ["128k", -1, 0, 1e30, None, []])
 def test_an_odd_window_is_none(window: object) -> None:
-    entries = {"id": "a", "context_length": window}, {"id": "m", "context_length": "4096"}
+    entries = {"id": "a", "context_length": window}, {"id": "m", "context_length": 4096}
     assert card_of(models(*entries), "m").context_window == 4096
     with pytest.raises(ModelError, match="pass --context"):
         card_of(models(*entries), "a")
