@@ -61,7 +61,7 @@ class PythonRequirement:
 
     def allows(self, minor: int) -> bool:
         """Return whether some patch version of 3.`minor` satisfies every specifier. What cannot be read allows all."""
-        asked = [_ways(specifier) for specifier in self.specifiers]
+        asked = [_ways(specifier) for specifier in self.specifiers if len(specifier) <= _LONGEST_CLAUSE]
         return any(
             all(any(all(clause.contains(version) for clause in way) for way in ways) for ways in asked)
             for version in (f"3.{minor}.{patch}" for patch in range(_PATCHES))
@@ -95,6 +95,13 @@ def _ways(specifier: str) -> list[list[Specifier]]:
     """Return the ways to satisfy a specifier, which poetry separates by "||": all clauses of one must hold."""
     joined = re.sub(r"([<>=!~^])\s+(?=\d)", r"\1", specifier)
     return [[found for clause in re.split(r"[,\s]+", way) for found in _clause(clause)] for way in joined.split("||")]
+
+
+def marker_of(specifier: str) -> str:
+    """Return what a specifier of Python says as a marker of a requirement, "" where it allows all."""
+    told = ([f"python_full_version {one.operator} '{one.version}'" for one in way] for way in _ways(specifier))
+    ways = [" and ".join(clauses) for clauses in told]
+    return " or ".join(ways) if all(ways) else ""
 
 
 def _clause(text: str) -> Iterator[Specifier]:
