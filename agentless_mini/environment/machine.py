@@ -9,6 +9,7 @@ the certificates, the time limits, the proxies and the passwords that they conta
 import configparser
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -169,7 +170,7 @@ def _own() -> Path:
 def _candidates(variables: Mapping[str, str]) -> Iterator[tuple[int, Path]]:
     for folder in filter(None, variables.get("PATH", "").split(":")):
         for path in sorted(Path(folder).glob("python3.*")):
-            if match := _NAME.fullmatch(path.name):
+            if (match := _NAME.fullmatch(path.name)) and os.access(path, os.X_OK):
                 yield int(match[1]), path
     home = variables.get("HOME", "/nonexistent")
     for path in sorted(Path(variables.get("PYENV_ROOT") or f"{home}/.pyenv").glob("versions/3.*/bin/python3")):
@@ -186,9 +187,9 @@ def _look_at(path: Path, is_bare: bool) -> Interpreter | None:
     try:
         done = subprocess.run((path, "-I", "-c", look), capture_output=True, timeout=20, check=False)  # noqa: S603 - it is on the user's PATH
         executable, (major, minor, patch) = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return Interpreter(Path(executable).resolve(), (int(major), int(minor), int(patch)))
+    except (OSError, ValueError, TypeError, subprocess.TimeoutExpired):
         return None
-    return Interpreter(Path(executable).resolve(), (major, minor, patch))
 
 
 def find_rust(variables: Mapping[str, str]) -> tuple[Path, ...]:
@@ -245,8 +246,9 @@ class Index:
 
 
 def _path_of(value: str) -> Path | None:
-    if value.startswith("file:"):
-        return Path(unquote(urlsplit(value).path))
+    with suppress(ValueError):  # no address: uv will tell
+        if value.startswith("file:"):
+            return Path(unquote(urlsplit(value).path))
     return Path(value) if value.startswith("/") else None
 
 
