@@ -70,7 +70,6 @@ _DECLARING = (
     r"(\.github/|docs/)?CONTRIBUTING[^/]*",
 )
 _BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# What stands before a comment may hold its sign in quotes.
 _COMMENT = re.compile(r"""\A((?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\#]|\s(?!#)|(?<=\S)#)*)\s#.*""")
 _COMPOUND = frozenset({"if", "for", "while", "until", "case", "function", "{", "}", "(", ")", "then", "do"})
 

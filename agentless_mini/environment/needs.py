@@ -178,8 +178,8 @@ def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
         may = name in _CONFIGURATION or is_list or is_ci or bool(CONDA.fullmatch(path))
         return file.kind is FileKind.TEXT and may and (len(file.data) <= SIZE_LIMIT or name in LOCKS)
 
-    texts = {file.path: file.data.decode("utf-8-sig", "replace") for file in files if declares(file)}
-    return {path: _BLANKS.sub(" ", text) for path, text in texts.items()}
+    kept = filter(declares, files)
+    return {file.path: _BLANKS.sub(" ", file.data.decode("utf-8-sig", "replace")) for file in kept}
 
 
 def _declared(texts: Mapping[str, str], folder: str) -> Declared:

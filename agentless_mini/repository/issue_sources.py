@@ -82,8 +82,7 @@ def read_issue(what: str, stdin: BinaryIO, github: GitHub) -> Issue:
     there is no such file. Raises `IssueError`.
     """
     if what == "-":
-        data = _read_limited(stdin, "the standard input")
-        return _from_bytes(data, "the standard input", "The standard input")
+        return _from_bytes(_read_limited(stdin, "the standard input"), "the standard input", "The standard input")
     if reference := _ISSUE_URL.fullmatch(what):
         return _from_github(reference, github)
     if _OTHER_URL.match(what):
