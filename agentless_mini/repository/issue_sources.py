@@ -82,7 +82,7 @@ def read_issue(what: str, stdin: BinaryIO, github: GitHub) -> Issue:
     there is no such file. Raises `IssueError`.
     """
     if what == "-":
-        return _from_bytes(_read_limited(stdin, "the standard input"), "the standard input", "The standard input")
+        return _from_bytes(_read_limited(stdin, "the standard input"), "the standard input")
     if reference := _ISSUE_URL.fullmatch(what):
         return _from_github(reference, github)
     if _OTHER_URL.match(what):
@@ -106,12 +106,12 @@ def _from_file(what: str) -> Issue:
     }
     with boundary(translation), Path(what).open("rb") as file:
         data = _read_limited(file, name)
-    return _from_bytes(data, name, name)
-
-
-def _from_bytes(data: bytes, source: str, subject: str) -> Issue:
     if b"\0" in data and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise IssueError(f"{subject} holds no text: name a file of plain text or Markdown.")
+        raise IssueError(f"{name} holds no text: name a file of plain text or Markdown.")
+    return _from_bytes(data, name)
+
+
+def _from_bytes(data: bytes, source: str) -> Issue:
     mark, encoding = next((pair for pair in _BYTE_ORDER_MARKS if data.startswith(pair[0])), (b"", "utf-8"))
     return literal_issue(data[len(mark) :].decode(encoding, "replace"), source)
 

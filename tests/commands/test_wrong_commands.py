@@ -150,7 +150,6 @@ def test_a_mistake_gets_one_line(typed: str, told: str, scene: Scene) -> None:
     ("lacking", "code", "line"),
     [
         ("<&-", 2, "The issue from the standard input is empty: say what goes wrong, and what should happen instead."),
-        ("</bin/sh", 2, "The standard input holds no text: name a file of plain text or Markdown."),
         (">&-", 2, "The standard output is closed: leave it open, or let amini repair write to a file with -o."),
         ("<../issue.md >/dev/full", 3, f"Nothing answers at {DEAD}: start the model server, or give --base-url."),
     ],
