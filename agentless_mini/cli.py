@@ -35,7 +35,7 @@ app = amini.typer
 
 
 def main() -> None:
-    """Run the command line; the console script's entry."""
+    """Run the command line."""
     # A command makes many objects that live as long as it does: looking through them so often finds next to nothing.
     gc.set_threshold(50_000, 20, 50)
     app(prog_name="amini")

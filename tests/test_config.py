@@ -58,6 +58,12 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, text: str, flags: dict[str, o
     assert "\n" not in str(raised.value)
 
 
+def test_the_mark_at_the_start_of_a_file_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("[repair]\nsamples = 3\n", "utf-8-sig")
+    assert load_config(path, {}).repair.samples == 3
+
+
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="check --config"):
         load_config(tmp_path / "none.toml", {})

@@ -70,7 +70,7 @@ _DECLARING = (
     r"(\.github/|docs/)?CONTRIBUTING[^/]*",
 )
 _BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_COMMENT = re.compile(r"\s+#[^'\"]*$")
+_COMMENT = re.compile(r"""\A((?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\#]|\s(?!#)|(?<=\S)#)*)\s#.*""")
 _COMPOUND = frozenset({"if", "for", "while", "until", "case", "function", "{", "}", "(", ")", "then", "do"})
 
 
@@ -233,7 +233,7 @@ def read_commands(completion: Completion, marks: Marks) -> str | Rejected:
         return said
     if not (blocks := _BLOCK.findall(said)):
         return Rejected(Reason.MALFORMED, "no fenced block holds commands")
-    lines = [_COMMENT.sub("", f" {line}").strip() for line in blocks[-1].replace("\\\n", " ").split("\n")]
+    lines = [_COMMENT.sub(r"\1", f" {line}").strip() for line in blocks[-1].replace("\\\n", " ").split("\n")]
     lines = [line.removeprefix("$ ").rstrip(";") for line in lines if line]
     command = "; ".join(lines)
     if not lines or len(command) > MOST_LETTERS or not command.isprintable():

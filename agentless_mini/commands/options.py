@@ -153,7 +153,8 @@ def given_settings(offers: dict[str, Offer], given: dict[str, Any]) -> Flags:
                 raise UsageError(offer.flag.single)
             value = value[0]
         for setting in offer.settings:
-            if flags.setdefault(setting, offer.value or value) != (offer.value or value):
+            said = offer.value or value
+            if (flags.setdefault(setting, said),) != (said,):  # what is no number equals only itself
                 both = f"{option_of(setting)} and {offer.typed[0]}"
                 raise UsageError(f"{both} contradict each other: leave one of them out.")
     return flags

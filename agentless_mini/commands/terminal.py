@@ -77,7 +77,9 @@ class _Console(Console):
     """Shows foreign text as text, whoever prints it: none of it is markup, and no character steers or hides."""
 
     def __init__(self, **how: Any) -> None:  # noqa: ANN401 - whatever the base class takes
-        super().__init__(soft_wrap=True, markup=False, emoji=False, highlight=False, **how)
+        columns = os.environ.get("COLUMNS", "").lstrip("0")  # with 0, nothing at all would be shown
+        told = {**os.environ, "COLUMNS": columns if columns.isdecimal() else ""}
+        super().__init__(soft_wrap=True, markup=False, emoji=False, highlight=False, _environ=told, **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
@@ -154,7 +156,7 @@ def write_patch(patch: bytes) -> None:
 def write_page(file: Path, page: str) -> None:
     """Write a page to a file, and its address to people. Raises `EnvironmentFailed` where it cannot be written."""
     unwritable = f"The page cannot be written to {printable(str(file))}"
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): name another file.")}):
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({reason(error)}): name another file.")}):
         file.write_text(page, encoding="ascii")
     people().print(f"the page: {file.resolve().as_uri()}")
 
@@ -216,7 +218,8 @@ def _stand_in() -> None:
     if sys.stderr is None:
         sys.stderr = io.TextIOWrapper(io.BufferedWriter(_People()), "utf-8", "backslashreplace", line_buffering=True)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        with contextlib.suppress(OSError):  # what help left there cannot be written, which is told when all is
+            sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

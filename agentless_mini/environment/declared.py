@@ -7,6 +7,7 @@ themselves are read by uv, in the box that builds, wherever uv knows how.
 
 import ast
 import configparser
+import itertools
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -14,10 +15,10 @@ from dataclasses import dataclass, field
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from agentless_mini.environment.machine import classified_minors
+from agentless_mini.environment.machine import classified_minors, marker_of
 
 Table = Mapping[str, object]
-_NESTING = 8
+_NESTING, _MOST_LISTED, _MOST_READ = 8, 400, 200_000
 LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock", "conda-lock.yml")
 # Distributions that conda has by another name than PyPI.
 _OF_CONDA = {
@@ -61,7 +62,7 @@ def named(requirement: str) -> str:
     """Return the normal form of the name in a requirement, "" where it is none or leads to an address."""
     try:
         found = Requirement(requirement)
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):
         return ""
     return "" if found.url else normal(found.name)
 
@@ -107,11 +108,12 @@ def read_pyproject(text: str, found: Declared) -> None:
     found.extras |= {name: strings(listed) for name, listed in table(project, "optional-dependencies").items()}
     found.extras |= dict.fromkeys(table(poetry, "extras"), ())
     workspace = table(top, "tool", "uv", "workspace")
-    found.members += strings(workspace.get("members"))
-    found.strangers += strings(workspace.get("exclude"))
+    found.members += strings(workspace.get("members"))[:_MOST_LISTED]
+    found.strangers += strings(workspace.get("exclude"))[:_MOST_LISTED]
     groups = table(top, "dependency-groups")
     found.own |= groups.keys()
-    found.groups |= {name: tuple(_group(groups, name, ())) for name in groups}
+    plain = {normal(name): listed for name, listed in groups.items()}
+    found.groups |= {name: tuple(itertools.islice(_group(plain, name, set()), _MOST_LISTED)) for name in groups}
     others = {name: strings(listed) for name, listed in table(top, "tool", "pdm", "dev-dependencies").items()}
     others["dev"] = (*others.get("dev", ()), *strings(table(top, "tool", "uv").get("dev-dependencies")))
     for name in table(poetry, "group"):
@@ -134,32 +136,37 @@ def read_hatch(top: Table, found: Declared) -> None:
             return
 
 
-def _group(groups: Table, name: str, way: tuple[str, ...]) -> Iterator[str]:
-    """Yield a group of PEP 735 with the groups that it includes, which may not go round in circles."""
-    listed = groups.get(name)
-    if name in way or len(way) > _NESTING or not isinstance(listed, list):
+def _group(groups: Table, name: str, read: set[str]) -> Iterator[str]:
+    """Yield a group of PEP 735 with the groups that it includes, each once, whichever way their names are written."""
+    listed = groups.get(name := normal(name))
+    if name in read or len(read) > _MOST_LISTED or not isinstance(listed, list):
         return
+    read.add(name)
     for item in listed:
         if isinstance(item, str):
             yield item
         elif isinstance(item, dict) and isinstance(included := item.get("include-group"), str):
-            yield from _group(groups, included, (*way, name))
+            yield from _group(groups, included, read)
 
 
 def _of_poetry(listed: Table) -> Iterator[str]:
     """Yield poetry's dependencies as requirements, upper bounds left out; others than an index has are left out."""
-    for name, asked in listed.items():
+    ways = ((name, one) for name, asked in listed.items() for one in (asked if isinstance(asked, list) else [asked]))
+    for name, asked in ways:
         if name == "python":
             continue
         if isinstance(asked, dict) and not asked.get("optional") and isinstance(asked.get("version"), str):
             extras = f"[{','.join(strings(asked.get('extras')))}]" if asked.get("extras") else ""
-            yield f"{name}{extras}{_lower_bound(str(asked['version']))}"
+            said = (asked.get("markers"), marker_of(str(asked.get("python", ""))))
+            marker = " and ".join(f"({text})" for text in said if isinstance(text, str) and text)
+            yield f"{name}{extras}{_lower_bound(str(asked['version']))}{marker and f'; {marker}'}"
         elif isinstance(asked, str):
             yield f"{name}{_lower_bound(asked)}"
 
 
 def _lower_bound(version: str) -> str:
-    match = re.fullmatch(r"(?P<sign>[\^~]|>=|~=|==)?\s*(?P<number>\d+(?:\.\d+)*)\b.*", version.strip())
+    number = r"(?P<number>\d+(?:\.\d+)*(?:[.-]?[a-z]+[.-]?\d+)?)"
+    match = re.fullmatch(rf"(?P<sign>[\^~]|>=|~=|==)?\s*{number}\b.*", version.strip())
     if match is None:
         return ""
     return f"=={match['number']}" if match["sign"] in {None, "=="} and "*" not in version else f">={match['number']}"
@@ -177,10 +184,13 @@ def read_setup_py(text: str, found: Declared) -> None:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     setups = [call for call in calls if "setup" in {getattr(call.func, "id", ""), getattr(call.func, "attr", "")}]
     given = {keyword.arg: keyword.value for call in setups for keyword in call.keywords if keyword.arg}
+    room = _MOST_READ
 
     def literals(node: ast.expr | None, depth: int = 0) -> tuple[str, ...]:
         """Return the strings of a string, list, tuple, set or sum of these; what is none of them gives none."""
-        match node:
+        nonlocal room
+        room -= len(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str) else 1
+        match node if room > 0 else None:
             case ast.Constant(value=str(text)):
                 return tuple(line.strip() for line in text.splitlines() if line.strip())
             case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) if depth < _NESTING:

@@ -186,7 +186,7 @@ class Installation:
                 break
             sys.stdout.write(f"Left out, for it does not fit to what is installed or cannot be had: {name}\n")
             left_out.append(name)
-        return (left_out or wanted[-1:]) if wanted else []
+        return left_out or [word for word in wanted if word[:1] != "-" and word != self.plan["module"]][-1:]
 
     def hold(self) -> None:
         """Write down the versions that are there. What came from a folder or an address has none to hold."""

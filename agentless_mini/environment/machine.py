@@ -9,6 +9,7 @@ the certificates, the time limits, the proxies and the passwords that they conta
 import configparser
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -61,7 +62,7 @@ class PythonRequirement:
 
     def allows(self, minor: int) -> bool:
         """Return whether some patch version of 3.`minor` satisfies every specifier. What cannot be read allows all."""
-        asked = [_ways(specifier) for specifier in self.specifiers]
+        asked = [_ways(specifier) for specifier in self.specifiers if len(specifier) <= _LONGEST_CLAUSE]
         return any(
             all(any(all(clause.contains(version) for clause in way) for way in ways) for ways in asked)
             for version in (f"3.{minor}.{patch}" for patch in range(_PATCHES))
@@ -95,6 +96,13 @@ def _ways(specifier: str) -> list[list[Specifier]]:
     """Return the ways to satisfy a specifier, which poetry separates by "||": all clauses of one must hold."""
     joined = re.sub(r"([<>=!~^])\s+(?=\d)", r"\1", specifier)
     return [[found for clause in re.split(r"[,\s]+", way) for found in _clause(clause)] for way in joined.split("||")]
+
+
+def marker_of(specifier: str) -> str:
+    """Return what a specifier of Python says as a marker of a requirement, "" where it allows all."""
+    told = ([f"python_full_version {one.operator} '{one.version}'" for one in way] for way in _ways(specifier))
+    ways = [" and ".join(clauses) for clauses in told]
+    return " or ".join(ways) if all(ways) else ""
 
 
 def _clause(text: str) -> Iterator[Specifier]:
@@ -162,7 +170,7 @@ def _own() -> Path:
 def _candidates(variables: Mapping[str, str]) -> Iterator[tuple[int, Path]]:
     for folder in filter(None, variables.get("PATH", "").split(":")):
         for path in sorted(Path(folder).glob("python3.*")):
-            if match := _NAME.fullmatch(path.name):
+            if (match := _NAME.fullmatch(path.name)) and os.access(path, os.X_OK):
                 yield int(match[1]), path
     home = variables.get("HOME", "/nonexistent")
     for path in sorted(Path(variables.get("PYENV_ROOT") or f"{home}/.pyenv").glob("versions/3.*/bin/python3")):
@@ -179,9 +187,9 @@ def _look_at(path: Path, is_bare: bool) -> Interpreter | None:
     try:
         done = subprocess.run((path, "-I", "-c", look), capture_output=True, timeout=20, check=False)  # noqa: S603 - it is on the user's PATH
         executable, (major, minor, patch) = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return Interpreter(Path(executable).resolve(), (int(major), int(minor), int(patch)))
+    except (OSError, ValueError, TypeError, subprocess.TimeoutExpired):
         return None
-    return Interpreter(Path(executable).resolve(), (major, minor, patch))
 
 
 def find_rust(variables: Mapping[str, str]) -> tuple[Path, ...]:
@@ -238,8 +246,9 @@ class Index:
 
 
 def _path_of(value: str) -> Path | None:
-    if value.startswith("file:"):
-        return Path(unquote(urlsplit(value).path))
+    with suppress(ValueError):  # no address: uv will tell
+        if value.startswith("file:"):
+            return Path(unquote(urlsplit(value).path))
     return Path(value) if value.startswith("/") else None
 
 

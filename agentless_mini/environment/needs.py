@@ -56,6 +56,7 @@ _IMPORTED = re.compile(rb"^(?:import|from)[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 _TEST_NAME = re.compile(r"(?:^|/)(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests?|conftest)\.py$")
 _REFERS = re.compile(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[ \t=]*(\S+)", re.MULTILINE)
 _EDITABLE = re.compile(r"^[ \t]*(?:-e|--editable)[ \t=]*(?:file:)?([^\s#;\[]+)", re.MULTILINE)
+_BLANKS = re.compile(r"[^\S\n]{200,}")  # which only slow down what reads
 _NO_EXTENSIONS = re.compile(r"\b[A-Z][A-Z0-9]*_(?:NO|SKIP|DISABLE|WITHOUT)_(?:EXT|EXTENSION|CYTHON|C_EXT|SPEEDUP)\w*\b")
 
 
@@ -177,7 +178,8 @@ def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
         may = name in _CONFIGURATION or is_list or is_ci or bool(CONDA.fullmatch(path))
         return file.kind is FileKind.TEXT and may and (len(file.data) <= SIZE_LIMIT or name in LOCKS)
 
-    return {file.path: file.data.decode("utf-8", "replace") for file in files if declares(file)}
+    kept = filter(declares, files)
+    return {file.path: _BLANKS.sub(" ", file.data.decode("utf-8-sig", "replace")) for file in kept}
 
 
 def _declared(texts: Mapping[str, str], folder: str) -> Declared:

@@ -63,7 +63,7 @@ _MOST_LINES, SIZE_LIMIT = 5000, 512 * 1024
 _VALUED = {"-r": "-r", "--requirement": "-r", "-c": "-c", "--constraint": "-c", "-e": "-e", "--editable": "-e"}
 _VALUED |= {"--group": "--group", "--extra": "-E", "--extras": "-E", "-E": "-E", "--with": "-G", "-G": "-G"}
 _GIT = re.compile(r"(?:[\w.-]+(?:\[[\w.,\s-]*\])?\s*@\s*)?git\+(?P<address>\w+://\S+)")
-_APT = re.compile(r"\bapt(?:-get)?\s(?:[^\n;&|]*?\s)?install\s(?P<words>[^\n;&|]*)")
+_APT = re.compile(r"\bapt(?:-get)?\s(?:[^\n;&|]{0,100}?\s)?install\s(?P<words>[^\n;&|]*)")
 # What is too large for a build, of another system, or a Python, which the image has.
 _NO_SYSTEM = re.compile(
     r"python|pypy|texlive|latex|docker|nvidia|cuda|google-|firefox|chromium|libreoffice|qemu|linux-"
@@ -311,14 +311,12 @@ def _dependency(line: str) -> str:
 
 def _expanded(name: str) -> Iterator[str]:
     """Yield the names that braces stand for, as shells have it; a range of digits counts as one more way."""
-    match = re.search(r"\{([^{}]*)\}", name)
-    if match is None:
-        yield name
-        return
-    spread = re.fullmatch(r"(\d{1,2})-(\d{1,2})", match[1])
-    ways = map(str, range(int(spread[1]), int(spread[2]) + 1)) if spread else match[1].split(",")
-    for way in list(ways)[:50]:
-        yield from _expanded(name[: match.start()] + way.strip() + name[match.end() :])
+    ways = list[list[str]]()
+    for at, part in enumerate(re.split(r"\{([^{}]*)\}", name)):
+        spread = re.fullmatch(r"(\d{1,2})-(\d{1,2})", part)
+        listed = map(str, range(int(spread[1]), int(spread[2]) + 1)) if spread else part.split(",")
+        ways.append([way.strip() for way in listed][:50] if at % 2 else [part])
+    yield from map("".join, itertools.product(*ways))
 
 
 def _likeliest(names: list[str]) -> str:

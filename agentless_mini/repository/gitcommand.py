@@ -118,8 +118,7 @@ class GitCommand:
     def ask(self, *arguments: str, stdin: bytes = b"") -> Answer:
         """Run git and return what it answers, a failure included.
 
-        Raises `RepositoryError` where git is not installed or takes too long, `EnvironmentFailed` where it cannot be
-        started.
+        Raises `RepositoryError` where git takes too long, `EnvironmentFailed` where it cannot be started.
         """
         command = ["git", "-C", self.folder, *_OPTIONS, *self.options, *arguments]
         environment = {name: value for name, value in os.environ.items() if name not in _FORGOTTEN}
@@ -130,8 +129,8 @@ class GitCommand:
             took = f"git took more than {self.limit:g} s with {printable(self.folder)}"
             return RepositoryError(f"{took}: run `git fsck` and `git gc` there.")
 
-        def missing(_: BaseException) -> RepositoryError:
-            return RepositoryError("git is not installed or not in the PATH: install git and try again.")
+        def missing(_: BaseException) -> EnvironmentFailed:
+            return EnvironmentFailed("git is not installed or not in the PATH: install git and try again.")
 
         def cannot_start(error: BaseException) -> EnvironmentFailed:
             return EnvironmentFailed(f"git cannot be started ({error}): free some memory or disk space.")

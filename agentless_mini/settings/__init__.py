@@ -150,7 +150,7 @@ def _read(path: Path) -> dict[str, Any]:
             ValueError: lambda error: UsageError(f"{unreadable} ({error}): correct it as TOML."),
         }
     ):
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def _put(values: dict[str, Any], keys: list[str], value: object) -> None:

@@ -144,6 +144,11 @@ def test_the_files_that_declare_are_shown_the_most_telling_first() -> None:
     [
         ("pip install -e .\n\n# then\npip install x  # too\n", "pip install -e .; pip install x"),
         ("$ pip install \\\n  a b;\n", "pip install    a b"),
+        (
+            "# don't\npip install 'a # b' # it's\nmake \"c\" # \"d\"\nmake e\n",
+            "pip install 'a # b'; make \"c\"; make e",
+        ),
+        ("echo" + " " * 100_000 + "'\n", Reason.MALFORMED),
         ("pip install git+https://x/y#egg=z\n", "pip install git+https://x/y#egg=z"),
         ("for x in a b\ndo pip install $x\ndone\n", Reason.MALFORMED),
         ("cat > x <<EOF\na\nEOF\n", Reason.MALFORMED),

@@ -75,14 +75,26 @@ def test_a_reader_that_has_had_enough_ends_a_command_quietly(home: Home, command
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
-@pytest.mark.parametrize("command", ["repair", "show"])
+@pytest.mark.parametrize("command", ["repair", "show 1 --json", "--help"])
 def test_a_full_disk_behind_stdout_is_one_sentence(home: Home, command: str) -> None:
     with server() as endpoint:
         home.amini(*words(endpoint, "--text", ISSUE))
-        arguments = words(endpoint, "--text", ISSUE, "--quiet") if command == "repair" else ("show", "1", "--json")
+        arguments = words(endpoint, "--text", ISSUE, "--quiet") if command == "repair" else command.split()
         done = through_a_shell(home, ">/dev/full", *arguments)
     assert done.returncode == 4
     assert "No space left" in one_sentence(done.stderr)
+
+
+@pytest.mark.parametrize("columns", ["0", "\N{SUPERSCRIPT TWO}"])
+def test_a_terminal_of_no_known_width_is_shown_as_much_as_others(home: Home, columns: str) -> None:
+    assert home.amini("show").stderr == home.amini("show", env={"COLUMNS": columns}).stderr != ""
+
+
+def test_an_end_before_there_is_anything_to_tell_is_quiet(home: Home) -> None:
+    code = "import os, signal, sys\nimport agentless_mini.__main__ as entry\n"
+    code += "class Typing:\n    def find_spec(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+    done = home.run([sys.executable, "-c", f"{code}sys.meta_path.insert(0, Typing())\nentry.main()"])
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def run_status(home: Home) -> tuple[str, int | None]:

@@ -7,8 +7,8 @@ from agentless_mini.environment.declared import Declared, named, read_lock, read
 def test_groups_of_every_tool_by_name() -> None:
     text = """
 [dependency-groups]
-dev = [{include-group = "lint"}, "delta"]
-lint = ["ruff", {include-group = "dev"}]
+dev = [{include-group = "Li_nt"}, "delta"]
+li-nt = ["ruff", {include-group = "dev"}]
 [tool.poetry.dev-dependencies]
 four = "*"
 [tool.poetry.group.test.dependencies]
@@ -21,10 +21,10 @@ dependencies = ["nine"]
     found = Declared()
     read_pyproject(text, found)
     assert found.groups == {
-        "dev": ("ruff", "delta"), "lint": ("ruff", "delta"), "test": ("five==5.1",), "more": ("seven",),
+        "dev": ("ruff", "delta"), "li-nt": ("ruff", "delta"), "test": ("five==5.1",), "more": ("seven",),
         "hatch-test": ("nine",)
     }  # fmt: skip
-    assert found.own == {"dev", "lint"}
+    assert found.own == {"dev", "li-nt"}
 
 
 def test_a_requirement_has_a_name_unless_it_leads_elsewhere() -> None:

@@ -107,6 +107,11 @@ def test_a_package_that_cannot_be_had_is_left_out(said: str) -> None:
     assert (report["failed"], report["editable"], len(calls)) == (["beta"], True, 2)
 
 
+def test_a_list_that_cannot_be_read_is_named_and_not_the_runner_that_came_without_it() -> None:
+    report, calls = ran(("list.txt", "error: in build `list`"), best=["-r", "list.txt"], module="pytest", ways=[])
+    assert (report["failed"], report["problem"], len(calls)) == (["list.txt"], "", 3)
+
+
 def test_what_contradicts_the_project_comes_after_it_and_without_what_does_not_fit() -> None:
     report, calls = ran(("beta", CLASH))
     assert (report["failed"], report["editable"]) == (["beta"], True)

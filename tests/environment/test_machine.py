@@ -24,6 +24,10 @@ def program(path: Path, text: str) -> Path:
     return path
 
 
+def is_there(path: Path) -> bool:
+    return path.exists()
+
+
 def says(version: str, path: str) -> str:
     return f"""echo '["{path}", [{version.replace(".", ", ")}]]'"""
 
@@ -55,7 +59,9 @@ def test_what_only_looks_like_a_python_is_passed_over(tmp_path: Path) -> None:
     program(tmp_path / "bin/python3.9", "echo 'pyenv: python3.9: command not found' >&2; exit 127")
     program(tmp_path / "bin/python3.8", says("3.7.1", "/x"))
     program(tmp_path / "bin/python3.5", says("3.5.1", "/x"))
-    found, notes = choose_python(PythonRequirement(("<3.10",)), {"PATH": str(tmp_path / "bin")})
+    program(tmp_path / "bin/python3.7", "echo 3")
+    (tmp_path / "bin/python3.6").symlink_to("python3.6")
+    found, notes = choose_python(PythonRequirement(("<3.10",)), {"PATH": str(tmp_path / "bin")}, is_there)
     assert found.version[1] == HERE
     assert notes == (f"The project asks for Python <3.10, which is not here: its tests run on 3.{HERE}.",)
 
@@ -173,7 +179,7 @@ def test_certificates_are_a_file_of_the_box(home: dict[str, str], tmp_path: Path
 def test_folders_of_this_machine_are_those_that_serve_as_indexes(tmp_path: Path) -> None:
     for name in ("wheels", "index/simple", "with space"):
         (tmp_path / name).mkdir(parents=True)
-    value = f"{tmp_path}/wheels https://host/simple file://{tmp_path}/with%20space {tmp_path}/none relative"
+    value = f"{tmp_path}/wheels https://host/simple file://{tmp_path}/with%20space {tmp_path}/none relative file://[x"
     index = Index((("find-links", value), ("index-url", f"file://{tmp_path}/index/simple"), ("timeout", "/etc")))
     assert index.folders() == (tmp_path / "wheels", tmp_path / "with space", tmp_path / "index")
 

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,13 +53,17 @@ python = "^3.8"
 one = "^1.2"
 two = {version = ">=2", extras = ["x"]}
 three = {path = "../three"}
+four = [{version = "^1", python = "<3.8"}, {version = "^2", python = "^3.8", markers = "os_name == 'nt'"}]
 [tool.poetry.group.test.dependencies]
 five = "5.1"
+six = "20.8b1"
+seven = "^1.0.0-rc.1"
 """
     found = needs(pyproject__toml=text)
     assert found.python.specifiers == ("^3.8",)
-    assert found.alone == ("one>=1.2", "two[x]>=2")
-    assert found.best == ("five==5.1",)
+    four = "four>=2; (os_name == 'nt') and (python_full_version >= '3.8' and python_full_version < '4')"
+    assert found.alone == ("one>=1.2", "two[x]>=2", "four>=1; (python_full_version < '3.8')", four)
+    assert found.best == ("five==5.1", "six==20.8b1", "seven>=1.0.0-rc.1")
 
 
 def test_setup_py_is_read_and_not_run() -> None:
@@ -261,6 +267,33 @@ def test_the_digest_changes_with_what_a_build_depends_on_and_with_nothing_else()
 def test_files_that_cannot_be_parsed_tell_nothing(text: str) -> None:
     found = needs(setup__cfg=text, tox__ini=text, pyproject__toml=text)
     assert found.best == ()
+
+
+INCLUDED = "{include-group = 'g%d'}, "
+GROUPS = "".join(f"g{at} = [{99 * (INCLUDED % (at + 1))}]\n" for at in range(12))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject__toml", '[project]\nname = "x"\ndependencies = ["a; ' + "(" * 3000 + '"]\n'),
+        ("pyproject__toml", "[dependency-groups]\n" + GROUPS),
+        ("setup__py", "".join(f"a{at} = [{99 * f'a{at + 1}, '}]\n" for at in range(9)) + "setup(install_requires=a0)"),
+        ("setup__cfg", "[a]\nb" + " " * 200_000 + "c\n"),
+        ("tox__ini", "[tox]\nenvlist = " + "{a}" * 3000 + "\n[testenv]\ndeps = x\n"),
+        ("environment__yml", "dependencies:\n - a" + " " * 200_000 + "'b' c\n"),
+        ("Dockerfile", "RUN " + "apt " * 100_000),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_made_to_be_slow_is_read(name: str, text: str) -> None:
+    began = time.process_time()
+    needs(**{name: text})
+    assert time.process_time() - began < 30
+
+
+def test_the_mark_at_the_start_of_a_file_says_nothing() -> None:
+    found = needs(setup__py="\ufeffsetup(install_requires=['a'])", tox__ini="\ufeff[testenv]\ndeps = b\n")
+    assert (found.alone, found.best) == (("a",), ("b",))
 
 
 def test_deep_and_long_files_are_read() -> None:

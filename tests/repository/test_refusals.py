@@ -57,7 +57,7 @@ def test_a_fresh_process_without_git_is_told_to_install_it(tmp_path: Path) -> No
     finished = subprocess.run(
         [sys.executable, "-c", code], env={"PATH": str(tmp_path)}, capture_output=True, check=False
     )
-    assert b"RepositoryError: git is not installed or not in the PATH" in finished.stderr
+    assert b"EnvironmentFailed: git is not installed or not in the PATH" in finished.stderr
 
 
 def test_an_old_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
