@@ -35,7 +35,7 @@ _RULES = {told: re.compile(pattern) for told, pattern in _NAMES.items()}
 _IMPORTERS = {"__import__", "import_module", "resolve_name", "run_module"}
 _CALLED = {"exit", "quit", "exec", "eval", "__import__"}  # words that mean something else unless they are called
 _ASKING = re.compile(
-    r"PYTEST_CURRENT_TEST|\bamini[-_]|\.amini-box|AMINI_|/proc/(?:self|thread-self)/(?:mem|fd)|\bpytest_\w+|^\S*\btest(?:s/\S*|_\w+\.py)$"
+    r"PYTEST_(?:CURRENT_TEST|VERSION)|^/mem$|\bamini[-_]|\.amini-box|AMINI_|/proc/(?:self|thread-self)/(?:mem|fd)|\bpytest_\w+|^\S*\btest(?:s/\S*|_\w+\.py)$"
 )
 _CHANGEABLE = re.compile(r"[A-Z]|testing$")  # what another package's module has that is a class, or judges tests
 ASKS = "asks for the tests"

@@ -224,6 +224,8 @@ def test_a_change_of_a_shared_file_counts_where_it_leaves_what_is_about_tests(
         (Runner.JEST, ".babelrc.js"),
         (Runner.JEST, "web/.swcrc"),
         (Runner.JEST, "jest.config.ts"),
+        (Runner.JEST, "__mocks__/chai.js"),
+        (Runner.VITEST, "src/setupTests.ts"),
         (Runner.VITEST, "vitest.workspace.ts"),
         (Runner.MOCHA, ".mocharc.cjs"),
         (Runner.GO, "go.work"),
