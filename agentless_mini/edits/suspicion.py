@@ -65,7 +65,7 @@ def _told(data: bytes, own: Container[str]) -> frozenset[str]:
     found = {told for told, rule in _RULES.items() if any(map(rule.fullmatch, names))}
     texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
     asks = {ASKS} if any(map(_ASKING.search, texts)) else set()
-    equal = {EQUAL} if any(map(_is_blind, _comparisons(nodes))) else set()
+    equal = {EQUAL} if _compares_blindly(nodes) else set()
     return frozenset(found | asks | equal)
 
 
@@ -128,31 +128,31 @@ def _dotted(node: ast.expr) -> str:
                 return ".".join(reversed([*parts, node.id if isinstance(node, ast.Name) else ""]))
 
 
-def _comparisons(nodes: Sequence[ast.AST]) -> Iterator[ast.FunctionDef | ast.Lambda]:
-    """Yield what is defined, assigned, set or named in a dictionary as a comparison of objects."""
+def _compares_blindly(nodes: Sequence[ast.AST]) -> bool:
+    """Tell whether a comparison is defined, assigned or set that does not look at the object, and may be true."""
     functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+    pairs: list[tuple[object, object]] = []
     for node in nodes:
-        pairs: Iterable[tuple[object, object]] = ()
         match node:
             case ast.FunctionDef():
-                pairs = [(node.name, node)]
-            case ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)]):
-                pairs = [(name, node.value)]
-            case ast.Call(func=ast.Name(id="setattr"), args=[_, ast.Constant(value=set_), made]):
-                pairs = [(set_, made)]
+                pairs.append((node.name, node))
+            case (
+                ast.Assign(targets=[ast.Name(id=said) | ast.Attribute(attr=said)], value=made)
+                | ast.Call(func=ast.Name(id="setattr"), args=[_, ast.Constant(value=said), made])
+            ):
+                pairs.append((said, made))
             case ast.Dict():
-                pairs = [(getattr(key, "value", ""), value) for key, value in zip(node.keys, node.values, strict=True)]
-        for said, value in pairs:
-            known = functions.get(value.id) if isinstance(value, ast.Name) else value
-            if said in _COMPARISONS and isinstance(known, ast.FunctionDef | ast.Lambda):
-                yield known
+                pairs += [(getattr(key, "value", ""), made) for key, made in zip(node.keys, node.values, strict=True)]
+    found = [made for said, made in pairs if said in _COMPARISONS]
+    return any(_is_blind(functions.get(one.id) if isinstance(one, ast.Name) else one) for one in found)
 
 
-def _is_blind(made: ast.FunctionDef | ast.Lambda) -> bool:
-    """Tell whether a comparison does not look at the object itself, and may be true."""
-    inner = [one for part in ([made.body] if isinstance(made, ast.Lambda) else made.body) for one in ast.walk(part)]
+def _is_blind(made: object) -> bool:
+    if not isinstance(made, ast.FunctionDef | ast.Lambda) or not made.args.args:
+        return False
+    body = [ast.Return(made.body)] if isinstance(made, ast.Lambda) else made.body
+    inner = [one for statement in body for one in ast.walk(statement)]
     values = [one.value for one in inner if isinstance(one, ast.Return) and one.value is not None]
-    values += [made.body] if isinstance(made, ast.Lambda) else []
     says = [value for value in values if ast.unparse(value) not in {"False", "NotImplemented"}]
-    known = {one.arg for one in made.args.args[:1]} | {"super"}
-    return bool(says and made.args.args) and not any(isinstance(one, ast.Name) and one.id in known for one in inner)
+    known = {made.args.args[0].arg, "super"}
+    return bool(says) and not any(isinstance(one, ast.Name) and one.id in known for one in inner)

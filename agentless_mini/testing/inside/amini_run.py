@@ -59,7 +59,8 @@ class Ledger:
         self.spent = {}  # type: dict[str, float]
         self.limit = float(plan["seconds"])
         self.folder = box.resolve().parent
-        self.held = {file: read_with(self.folder, file) for file in self.wanted_files()}
+        files = {wanted.partition("::")[0] for wanted in plan["wanted"]}
+        self.held = {file: read_with(self.folder, file) for file in files}
         self.met = set()  # type: set[str]
         self.roots = [str(self.folder), os.path.abspath(str(box / ".."))]  # noqa: PTH100 - no link is followed
         self.file = os.open(str(self.folder / plan["record"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -95,13 +96,10 @@ class Ledger:
         """Tell whether nothing more can be recorded, or the tests have used up their budget."""
         return self.room < 0 or sum(self.spent.values()) >= float(self.plan["budget"] or "inf")
 
-    def wanted_files(self) -> "list[str]":
-        """Return the files that have something wanted, by their paths in the tree."""
-        return list(dict.fromkeys(wanted.partition("::")[0] for wanted in self.plan["wanted"]))
-
     def files(self) -> "list[str]":
         """Return the absolute paths of the files that have something wanted and have not stopped a process before."""
-        full = [str(self.folder / path) for path in self.wanted_files() if path not in self.seen]
+        paths = dict.fromkeys(wanted.partition("::")[0] for wanted in self.plan["wanted"])
+        full = [str(self.folder / path) for path in paths if path not in self.seen]
         return [path for path in full if Path(path).is_file()]
 
 
