@@ -21,7 +21,9 @@ IMPORTS, DEFINES, ENDS, AT_ONCE, MODULES, SETS, CALLER, RUNS = (
 
 def told(after: str, before: str | None = "", path: str = "shop/cart.py") -> list[str]:
     change = FileChange(path, None if before is None else before.encode(), after.encode(), "100644")
-    return [said.removeprefix(f"{path} ") for said in suspicions([change])]
+    said = suspicions([change])
+    assert make_patch([change], Forms()).suspicious == said, "no word in it is worth a look"
+    return [one.removeprefix(f"{path} ") for one in said]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,10 @@ def told(after: str, before: str | None = "", path: str = "shop/cart.py") -> lis
         ("from os import sys\nsys._getframe()\n", CALLER),
         ("import shutil\nshutil.os._exit(0)\n", AT_ONCE),
         ("import os\ngetattr(os, '_exit')(0)\n", AT_ONCE),
+        ("import os\ngetattr(os, '_ex' 'it')(0)\n", AT_ONCE),
+        ("import os\nos.__dict__['_exi\\x74'](0)\n", AT_ONCE),
+        ("from os import _\uff45xit as leave\n", AT_ONCE),
+        ("# coding: unicode_escape\n# \\x0aimport \\x70ytest\n", IMPORTS),
         ("error.__traceback__.tb_frame\n", CALLER),
         ("frames()[0].f_back\n", CALLER),
         ("object.__subclasses__()\n", CALLER),
