@@ -43,6 +43,7 @@ def test_flags_come_before_the_file_and_the_file_before_the_defaults(tmp_path: P
         ("", {"endpoint.decoding": "lines"}, r"is not valid: line rewriting .* choose 'free' or 'grammar'\.$"),
         ("", {"endpoint.decoding": "greedy"}, r"is not valid: choose 'free' or 'grammar'\.$"),
         ("", {"endpoint.base_url": "http://[::1"}, r"is not valid: write it as http://HOST:PORT/v1\.$"),
+        ("", {"endpoint.base_url": "http://h/v1?version=1"}, r"is not valid: write it as http://HOST:PORT/v1\.$"),
         ("", {"endpoint.base_url": "http://h:99999"}, r"is not valid: write it as http://HOST:PORT/v1\.$"),
         ("", {"endpoint.headers": {"X-Team": "a\nb"}}, r"a value of printable ASCII\.$"),
         ("repair = 3\n", {}, r"must be a table, written as \[NAME\] with keys below: correct it\.$"),

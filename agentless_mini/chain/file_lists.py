@@ -14,6 +14,7 @@ from typing import Any
 from agentless_mini.chain.lexical import PathIndex
 from agentless_mini.domain import Completion, Finish, Reason, Rejected
 from agentless_mini.edits import KNOWN, Marks, answer_text
+from agentless_mini.edits.paths import TYPOGRAPHY
 
 MOST_LETTERS = 20_000  # that are read of a line
 MOST_OF_PATH = 4096
@@ -29,7 +30,9 @@ _LAST_COMMA = re.compile(r",\s*(?=[\]}])")
 _FILES_KEY = re.compile(r"file|path", re.IGNORECASE)
 
 # An item of a list may go on as a sentence; other lines are items only where nothing but a remark follows.
-_BULLET = re.compile(r"\s*(?:[^\w\s./\\@`'\"(\[{<|*]{1,6}\s|\*\s|\W{0,3}(?:\d{1,3}|[a-z](?=\)))\W|\W{0,4}\[[ xX]?\]\s)")
+_BULLET = re.compile(
+    r"\A\s*(?:[^\w\s./\\@`'\"(\[{<|*]{1,6}\s|\*\s|\W{0,3}(?:\d{1,3}|[a-z](?=\)))\W|\W{0,4}\[[ xX]?\]\s)"
+)
 _LEAD = re.compile(r"\W*(?:(?:\d{1,3}|[a-zA-Z](?=[)\]]))\W+)?(?:\*\*[^*]{1,80}\*\*\W{1,5})?\W*|.*[:=]\W*")
 _BETWEEN = re.compile(r"[\])}]?\s*+(?:\([^()]{0,300}\)\s*+)?(?:[\s,;&+/*_`'\")\]}({\[]|and\b|or\b)*+")
 _PROSE = re.compile(r"[*_`\"\])}]*+\s*+[,;.]?\s*+\w|'\w")
@@ -38,12 +41,6 @@ _TAGGED = re.compile(r"<\w{0,20}(?:file|path)\w{0,20}\b[^<>]{0,300}>([^<>]{1,409
 _TAG = re.compile(r"</?([A-Za-z]\w{0,30})(?:\s[^<>]{0,300})?/?>")
 _TAG_VALUE = re.compile(r"(?:file|path|name|href|src)\w{0,9}\s?=\s?[\"']([^\"'<>]+)", re.IGNORECASE)
 _INLINE_TAGS = {"a", "b", "code", "em", "i", "kbd", "span", "strong", "tt"}
-# Quotes, the wide marks of Chinese text, and the long dash, which is a part of words otherwise.
-_TYPOGRAPHY = str.maketrans(
-    {"\uff1a": ": ", "\uff0c": ", ", "\u3001": ", ", "\uff1b": "; ", "\u3002": ". ", "\uff08": " (", "\uff09": ") "}
-    | {"\u2014": " - ", **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'), **dict.fromkeys("\u2018\u2019", "'")}
-)
-
 _NAME = re.compile(
     r"\[(?P<link>[^\[\]]{1,1000})\]\((?P<url>[^()\s]{0,1000})[^()]{0,100}\)"
     r"|(?P<marks>`{1,3})(?P<quoted>[^`]{1,1000})(?P=marks)|(?P<word>[^\s,;|`\"'<>*=]+)"
@@ -177,7 +174,7 @@ class _Finder:
     def _item(self, line: str) -> list[str]:
         text = line[:MOST_LETTERS].strip()
         names = (text, _BULLET.sub("", text, count=1).strip(_MARKS))
-        if whole := next((path for name in names if (path := self._find(name))), ""):
+        if whole := next((path for name in names if (path := self._whole(name))), ""):
             return [whole]
         if tagged := [path for said in _TAGGED.findall(text) if (path := self._path(said))]:
             return tagged
@@ -248,9 +245,14 @@ class _Finder:
         found = (self._find(name) for name in dict.fromkeys((said, bare, bare.strip("_"))))
         return next((path for path in found if path), "")
 
+    def _whole(self, said: str) -> str:
+        """Return the file that all of a text means; with marks of Chinese text in it, the one that is called so."""
+        path = self._find(said)
+        return path if path == said or said == said.translate(TYPOGRAPHY) else ""
+
     def _find(self, said: str) -> str:
-        """Return the file of the tree; a text that only ends in one has more blanks."""
-        path = self._tree.find(said) or ""
+        """Return the file of the tree; a text that only ends in one has more blanks. `\\_` is Markdown's `_`."""
+        path = self._tree.find(said) or self._tree.find(said.replace("\\_", "_")) or ""
         return path if path.count(" ") == said.count(" ") else ""
 
 
@@ -261,4 +263,4 @@ def _plain(line: str) -> str:
         value = _TAG_VALUE.search(tag[0])
         return f", {value[1]}, " if value else "" if tag[1].lower() in _INLINE_TAGS else ", "
 
-    return _TAG.sub(untagged, line[:MOST_LETTERS]).translate(_TYPOGRAPHY)
+    return _TAG.sub(untagged, line[:MOST_LETTERS]).translate(TYPOGRAPHY)

@@ -100,8 +100,15 @@ def dividers(found: Sequence[Marker], place: int, last: int) -> tuple[list[Marke
 # --- what is left over -----------------------------------------------------------------------------------------------
 
 
+# Words of languages that put no blanks between them: what keeps code, code, and the rest.
+_KEPT_THERE = "其余|剩余|现有|原有|不变|省略|未修改|既存|残り|変更なし|そのまま"
+_CODE_THERE = "代码|方法|函数|实现|逻辑|コード|処理|実装|メソッド"
+_FILLERS_THERE = "保持|其他|此处|以上|以下|部分|的|都|均|その他|の|は|も|を"
+_WORD = re.compile(rf"{_KEPT_THERE}|{_CODE_THERE}|{_FILLERS_THERE}|[a-zß-ÿа-я가-힣]+|[^\W\d_]")
+
+
 def _words_of(said: str) -> set[str]:
-    return set(re.findall("[a-z]+", said.lower()))
+    return set(_WORD.findall(said.lower()))
 
 
 # Text for people: a line of equals signs is a heading there, three dots are three dots, and fences come in pairs.
@@ -113,7 +120,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[^`]*")
 _TAG = re.compile(r"</?(?:REPLACE|SEARCH|solution|answer)>", re.IGNORECASE)
 _OUTER_TAG = re.compile(r"</think(?:ing)?>|<\|(?:im_end|im_start|eot_id|return|end|endoftext)\|>")
 
-_RULE = r"[\s=*~\u2014\u2013\u2193\u2191\u2192\u00b7-]*"  # lines, dashes and arrows around words
+_RULE = r"[\s=*~#\u2014\u2013\u2193\u2191\u2192\u00b7-]*"  # lines, dashes and arrows around words
 _COMMENT = re.compile(
     r"\s*(?P<mark>(?:pass|\.\.\.|raise NotImplementedError(?:\(\))?)\s+\#+"
     r"|\#+|//+|/\*+|\*+|--+|;+|%+|<!--|\{/\*|\{\#|\"\"\"|\'\'\')?"
@@ -122,26 +129,32 @@ _COMMENT = re.compile(
 _DOTS = r"(?:\.\.\.+|…|⋮|\. \. \.)"
 _LEADING = re.compile(rf"[(\[<{{\"']?\s*{_DOTS}\s*(?P<said>.*?)", re.DOTALL)
 _TRAILING = re.compile(rf"{_DOTS}\s*[)\]>}}\"']?\Z")
-_PLAIN = re.compile(r"[A-Za-z\s.,…⋮()\[\]{}<>\"'-]*")
+_PLAIN = re.compile(r"(?:[^\W\d_]|[\s.,:…⋮()\[\]{}<>\"'\uff08\uff09\uff0c\u3002-])*")
 # A comment of nothing but these words stands for code if it has one of the first kind and one of the second, or is one
 # of the third.
 _ALONE = {"unchanged", "unmodified", "omitted", "snip", "snipped", "elided", "truncated"}
-_KEPT = _ALONE | {"rest", "remaining", "remainder", "existing", "identical"}
+_KEPT = _ALONE | _words_of(
+    "rest remaining remainder existing identical reste restant existant inchangé resto restante existente inalterado "
+    f"bestehender restlicher unverändert остальной остальные существующий 나머지 기존 생략 {_KEPT_THERE}"
+)
 _CODE = _words_of(
     "code file function functions method methods class classes implementation logic import imports body content "
     "contents lines tests module statements remains docstring docstrings documentation args arguments parameters "
-    "comments"
+    f"comments codes código métodos méthodes код кода методы 코드 코드는 {_CODE_THERE}"
 )
 _FILLERS = _words_of(
     "the of other as before above below here stays stay remains remain is are and your keep kept for brevity goes go "
     "continues everything else more no changes change in this section part parts definitions variables fields "
     "attributes properties etc all from with without any modification modifications to be it a that was will not "
-    "shown way exactly same previous original line test so on leave continue note"
+    "shown way exactly same previous original line test so on leave continue note todo insert placeholder needed "
+    f"du de la del do sin sem cambios igual des der bleibt без изменений остается 동일 그대로 {_FILLERS_THERE}"
 )
 _VOCABULARY = _KEPT | _CODE | _FILLERS
 _SAID_SO = re.compile(
     r"(?:\w+ )?as (?:before|is)|(?:note: )?(?:the )?rest (?:of|is)\b.*|.*\bsnip"
-    r"|no (?:further )?changes?(?: here)?|(?:and )?so on|etc|code continues|other code|your code here"
+    r"|no (?:further )?changes?(?: needed)?(?: here)?"
+    r"|(?:everything else|(?:all )?other code|previous code) (?:stay|remain)s?\b.*"
+    r"|(?:and )?so on|etc|code continues|other code|your (?:code|implementation) here"
     r"|(?:the )?same(?: (?:code |logic )?as (?:before|above|original|the original))?"
     r"|(?:existing |original )?docstrings?"
     r"|(?:(?:the )?(?:original|previous|same) )?(?:implementation|code|logic)(?: (?:here|continues))?|as above"

@@ -27,7 +27,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEADING = re.compile(r"#{2,6}|#(?=\s)")
 _COMMENT = re.compile(r"(?://+|/\*+|<!--|--|;+)\s+(.*?)\s*(?:\*/|-->)?")
 _LABEL = re.compile(
-    r"(?:(?:new|modified|updated|existing|target)\s+)?(?:file(?:[ _-]?(?:name|path))?|path)\s*[:=]\s*", re.IGNORECASE
+    r"(?:(?:new|modified|updated|existing|target)\s+)?(?:file(?:[ _-]?(?:name|path))?|path|文件|ファイル)\s*[:=]\s*",
+    re.IGNORECASE,
 )
 _LEAD = re.compile(r"(?:[-*+•>→]|\d{1,3}[.)]|\(\d{1,3}\)|step\s+\d+\s*[:.)-])\s+", re.IGNORECASE)
 _TAIL = re.compile(r"(?:\s+#+|\s+\([^()]*\)|:\d+(?:-\d+)?|#L\d+(?:-L?\d+)?|::[\w.:]+|[:;.,\u200b]|(?<=\w)/)\Z")
@@ -58,6 +59,12 @@ _PRODUCTS = {"node.js", "vue.js", "next.js", "react.js", "express.js", "three.js
 _EXAMPLE = "path/to/"
 _INSTALLED = "site-packages"  # what lies there is a copy, not the tree
 _TREES = {"testbed", "workspace", "repo", "app"}  # where containers have the repository
+# Quotes, the wide marks of Chinese text, the long dash, which is a part of words otherwise, and marks without a width.
+TYPOGRAPHY = str.maketrans(
+    {"\uff1a": ": ", "\uff0c": ", ", "\u3001": ", ", "\uff1b": "; ", "\u3002": ". ", "\uff08": " (", "\uff09": ") "}
+    | {"\u2014": " - ", **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'), **dict.fromkeys("\u2018\u2019", "'")}
+    | dict.fromkeys("\u200b\u2060\ufeff", "")
+)
 _MOST_LETTERS = 2000
 _NEAR = 2  # lines before an edit that are taken to speak of it where an edit before it has a path
 
@@ -153,7 +160,7 @@ class Paths:
             mentioned = self._mentioned(line, creates, known)
             is_near = at < _NEAR or not before
             if len(mentioned) == 1 and is_near and (creates or mentioned[0] in known):
-                return mentioned[0]
+                return mentioned[0] if mentioned[0] in known else clean_path(mentioned[0])
             if mentioned and mentioned != [before]:
                 return _unnamed(line, next((path for path in mentioned if path not in known), ""))
         return before if before and not creates else _unnamed(heading, "")
@@ -177,7 +184,7 @@ class Paths:
         for name in (text, text[1:-1] if text[:1] in _QUOTES and text[:1] == text[-1:] else text):
             if name in known:
                 return name
-        bare, is_labelled = _peeled(text)
+        bare, is_labelled = _peeled(text.translate(TYPOGRAPHY))
         if not bare or (re.search(r"\s", bare) and not is_labelled and bare not in known):
             return None
         return self._path(bare, creates, known, is_labelled)
@@ -186,13 +193,16 @@ class Paths:
         self, said: str, creates: bool, known: Container[str], is_labelled: bool = False
     ) -> str | Rejected | None:
         """Return the path that a word means, None where it is none. It may name no file of the tree."""
+        plain = said.replace("\\_", "_")  # as Markdown has it, unless it is a path of Windows
+        said = said if "\\" in plain or said.replace("\\", "/") in known else plain
         path = re.sub(r"(?<=[^:/])//+", "/", said.replace("\\", "/"))
         while path.startswith("./"):
             path = path[2:]
         if path in known or path.startswith(_EXAMPLE):
             return path if path in known else None
         drive = _DRIVE.match(path)
-        is_absolute = path.startswith("/") or bool(drive)
+        is_outer = path.startswith(("/", "~/", "$")) and path.partition("/")[0] not in self._folders
+        is_absolute = is_outer or bool(drive)
         bare = path[drive.end() :] if drive else path.lstrip("/")
         if problem := _problem(bare):
             is_meant = is_labelled or ".." in bare.split("/") or bool(_git_folder(bare)) or self._is_named(bare)
@@ -202,7 +212,7 @@ class Paths:
         if is_absolute:
             below = self._below(path) if creates and self._is_named(path) else None
             return below or Rejected(Reason.BAD_PATH, f"{path[:200]!r} is absolute")
-        for lead in ("a/", "b/", f"{self._repository}/"):
+        for lead in ("@", "a/", "b/", f"{self._repository}/"):
             rest = path.removeprefix(lead)
             is_known = rest.rpartition("/")[0] in self._folders or (lead == f"{self._repository}/" and "/" not in rest)
             if rest != path and is_known and lead[:-1] not in self._folders:
@@ -240,7 +250,7 @@ class Paths:
 
     def _mentioned(self, line: str, creates: bool, known: Container[str]) -> list[str]:
         """Return the distinct paths that stand in a line among other words."""
-        text = _TAG.sub(" ", line[:_MOST_LETTERS])
+        text = _TAG.sub(" ", line[:_MOST_LETTERS]).translate(TYPOGRAPHY)
         words = [_peeled(word.strip(",;!?\u2014\u2013()*:{}"))[0] for word in text.split()]
         words = [word for word in words if self._is_named(word.replace("\\", "/")) or word in known]
         if creates and not _NEW.search(text):

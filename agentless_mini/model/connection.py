@@ -315,7 +315,7 @@ def _parsed(data: str | bytes) -> object:
 
 def _no_error(page: object) -> object:
     """Return what a server said. Raises `NoAnswer` where it says in there what went wrong."""
-    if isinstance(page, dict) and (wrong := page.get("error")):
+    if isinstance(page, dict) and (wrong := page.get("error") or (page.get("object") == "error" and page)):
         said = wrong.get("message") if isinstance(wrong, dict) else wrong
         raise NoAnswer(str(said or "it failed within an answer"), wrong)
     return page
@@ -349,7 +349,9 @@ async def _streamed(chunks: AsyncIterator[bytes], patience: float) -> AsyncItera
         if held + len(left) > MOST_EVENT:
             raise TooMuch(f"an event of over {MOST_EVENT // 1024**2} MiB")
         for line in (line.rstrip(b"\r\n").decode() for line in lines):
-            if line.startswith("data:"):
+            if line.startswith("error:"):  # llama.cpp's, until September 2025
+                data.append(f'{{"error": {line.removeprefix("error:")}}}')
+            elif line.startswith("data:"):
                 data.append(line.removeprefix("data:").removeprefix(" "))
                 held += len(line)
             elif not line and data:

@@ -9,14 +9,15 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, model_validator
 
 from agentless_mini.domain import Decoding, Message, ModelCard, Usage
 from agentless_mini.errors import ModelError, ModelUnknown, ServerFailed, UsageError
 from agentless_mini.model.connection import Connection
-from agentless_mini.model.failures import Habits, Wire, folded, is_absent
+from agentless_mini.model.failures import Habits, Wire, folded, is_absent, status
+from agentless_mini.model.streams import Count
 
 T = TypeVar("T")
 _PROBE = ({"role": "user", "content": "x"},)
@@ -56,7 +57,7 @@ class Endpoint:
 
 
 class _Meta(BaseModel):
-    n_ctx: int | None = None
+    n_ctx: Count = None
 
 
 class _Entry(BaseModel):
@@ -66,11 +67,11 @@ class _Entry(BaseModel):
     owned_by: str | None = None
     parent: str | None = None
     aliases: tuple[str, ...] | None = None
-    max_model_len: int | None = None
-    loaded_context_length: int | None = None
-    context_length: int | None = None
-    context_window: int | None = None
-    max_context_length: int | None = None
+    max_model_len: Count = None
+    loaded_context_length: Count = None
+    context_length: Count = None
+    context_window: Count = None
+    max_context_length: Count = None
     meta: _Meta | None = None
 
     def window(self) -> int | None:
@@ -82,7 +83,13 @@ class _Entry(BaseModel):
 class Models(BaseModel):
     """The models that a server lists."""
 
-    data: tuple[_Entry, ...]
+    data: Annotated[tuple[_Entry, ...], BeforeValidator(lambda listed: listed or ())]  # Ollama's is null where empty
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, page: object) -> object:
+        """Return the page; that of Together is a bare list."""
+        return {"data": page} if isinstance(page, list) else page
 
 
 class _Version(BaseModel):
@@ -113,7 +120,12 @@ async def discover(connection: Connection, name: str | None, window: int | None,
     Raises `ModelUnknown` where it does not serve the model, `ModelError` where nobody says how long its context is.
     """
     api, root = connection.address.api, connection.address.root
-    models = (await connection.ask(f"{api}/models", Models)).data
+    try:
+        models = (await connection.ask(f"{api}/models", Models)).data
+    except ModelError as error:  # Azure's deployments and some gateways have no list
+        if status(error) != 404 or not name or not window:
+            raise
+        models = (_Entry(id=name),)
     if not models:
         raise ModelUnknown(f"The server at {api} serves no model: load one, or check --base-url.")
     entry = next((entry for entry in models if name is None or name in (entry.id, *(entry.aliases or ()))), None)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 LONGEST_WAIT = 300.0  # seconds that a server may ask for with Retry-After
 _QUOTED = 300  # characters of a foreign message
 _WORTH_RETRYING = {408, 409, 425, 429}
-_OVERFLOW = re.compile("context (length|size|window)|maximum context|exceed_context|max_model_len", re.IGNORECASE)
+_OVERFLOW = re.compile(
+    "(?i)context[ _]?(length|size|window)|maximum context|exceed_context|max_model_len|input token count"
+    "|(prompt|input) is too long|`inputs` must have less|max_new_tokens` must be <"
+)
 
 
 class Trouble(NamedTuple):
@@ -62,17 +65,18 @@ BROKEN = Trouble(
 NOBODY = Trouble(
     "Nothing answers at {url}: start the model server, or give {advice.address}.", "does not answer", ServerUnreachable
 )
-NO_WAY = Trouble(
-    "The proxy {proxy} does not lead to {url} ({said}): start or correct it, or {bypass}.",
-    "does not answer",
-    ServerUnreachable,
+UNTRUSTED = NOBODY._replace(
+    sentence="No safe connection to {url} ({said}): check {advice.address}, or name its certificate in SSL_CERT_FILE."
+)
+NO_WAY = NOBODY._replace(
+    sentence="The proxy {proxy} does not lead to {url} ({said}): start or correct it, or {bypass}."
 )
 SILENT = Trouble(
     "The model server at {url} was silent for longer than {seconds:g} s: raise {advice.timeout} if it only works long, "
     "lower {advice.load} if it has too much at once, or see its log.",
     "was silent for longer than {seconds:g} s ({advice.timeout})",
 )
-_OF_STATUS = {400: REFUSED, 401: LOCKED, 403: LOCKED, 404: NO_PAGE, 422: REFUSED, 429: OVERLOADED}
+_OF_STATUS = {400: REFUSED, 401: LOCKED, 403: LOCKED, 404: NO_PAGE, 413: TOO_LONG, 422: REFUSED, 429: OVERLOADED}
 
 
 class NoAnswer(Exception):
@@ -93,10 +97,12 @@ class NoAnswer(Exception):
     def of_status(cls, status: int, text: str, retry_after: str) -> "NoAnswer":
         """Return what a page with a bad HTTP status says; its text is not quoted, but the message in its JSON is."""
         body: object = text.strip()
+        said = ""
         with suppress(ValueError, RecursionError):
             body = json.loads(text)
-        wrong = body.get("error", body) if isinstance(body, dict) else body
-        return cls(f"Error code: {status}", wrong, status, retry_after)
+            body = body.get("error", body) if isinstance(body, dict) else body
+            said = " ".join(_texts(body, _DEEPEST))
+        return cls(said or f"Error code: {status}", body, status, retry_after)
 
 
 class TooMuch(Exception):
@@ -132,11 +138,13 @@ def trouble_of(error: BaseException | None) -> Trouble:
             found = _OF_STATUS.get(status, REDIRECTS if 300 <= status < 400 else FAILING)
             if found is NO_PAGE:
                 return NO_MODEL if "model" in said.lower() else NO_PAGE
-            return TOO_LONG if found is REFUSED and _OVERFLOW.search(said) else found
+            return TOO_LONG if found in (REFUSED, FAILING) and _OVERFLOW.search(said) else found
         case StreamEnded():
             return ENDED
         case TooMuch():
             return TOO_MUCH
+        case httpx2.ConnectError() if "SSL" in str(error):
+            return UNTRUSTED
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.UnsupportedProtocol() | httpx2.ProxyError():
             return NOBODY
         case httpx2.TimeoutException():
@@ -180,10 +188,10 @@ def status(error: AminiError) -> int | None:
 
 def can_pass(error: AminiError) -> bool:
     """Return whether the same request may succeed later: an overload, a failure or a broken connection."""
+    if error.__cause__ is None or trouble_of(error.__cause__) in (TOO_LONG, TOO_MUCH):
+        return False
     code = status(error)
-    if code is None:
-        return error.__cause__ is not None and not isinstance(error.__cause__, TooMuch)
-    return (code >= 500 and code != 501) or code in _WORTH_RETRYING
+    return code is None or (code >= 500 and code != 501) or code in _WORTH_RETRYING
 
 
 def is_absent(error: AminiError) -> bool:
@@ -253,6 +261,7 @@ _REFUSES = re.compile(
     r"unsupported|unrecogni[sz]ed|unknown|unexpected|extraneous|deprecated|extra[_ ](?:forbidden|inputs|fields)"
     r"|\bnot (?:\w+ ){0,2}(?:supported|permitted|allowed|enabled|accepted|available)"
     r"|(?:\bnot|n't) (?:\w+ ){0,2}(?:support|accept|allow|permit)"
+    r"|\b(?:top_p|temperature)\W{1,3}must be"
     r"|cannot (?:both )?be (?:specified|set|used)|additional propert|only\b.{0,40}?\b(?:is|are) (?:supported|allowed)",
     re.IGNORECASE,
 )

@@ -231,7 +231,7 @@ class _Draws:
             trouble = trouble_of(error.__cause__)
             if len(run) > 1 and trouble is REFUSED and refused(error) in {Part.N, None}:
                 self.slots.choices = 1
-            elif not self.habits.learn(error, gone):
+            elif len(assembly.given) < len(run) and not self.habits.learn(error, gone):
                 failures = 1 if assembly.given else failures + 1
                 if trouble is SILENT and self.slots.halve(allowed):
                     self.connection.tell_fewer(self.slots.most)

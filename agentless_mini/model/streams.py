@@ -4,18 +4,18 @@ It exists because servers differ in how they stream several choices and report u
 does no I/O, and it never guesses an answer: a choice that did not finish is owed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapValidator, model_validator
 
 from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
 from agentless_mini.model.failures import TooMuch
 
-_LENGTH = {"length", "max_tokens", "model_length"}
-_WITHHELD = {"content_filter"}
-_BROKEN = {"abort", "error"}
+_FINISHES = dict.fromkeys(("length", "max_tokens", "model_length", "model_context_window_exceeded"), Finish.LENGTH)
+_FINISHES |= dict.fromkeys(("content_filter", "sensitive", "safety"), Finish.FILTER)
+_BROKEN = {"abort", "error", "network_error", "insufficient_system_resource"}  # the latter of Z.ai and DeepSeek
 _MOST_TOKENS = 10**12  # a larger number is none
 # What an answer may have for each token and anyway: a token may come in several events, or be a long blank.
 _EVENTS_A_TOKEN, _CHARACTERS_A_TOKEN, _ANYWAY = 8, 128, 4096
@@ -29,7 +29,24 @@ def _text(said: object) -> str:
     return said if isinstance(said, str) else ""
 
 
-class Delta(BaseModel):
+def _or_none(said: object, read: Callable[[object], object]) -> object:
+    """Return what `read` makes of a report beside the answer; None for an odd one, as the answer is paid for."""
+    try:
+        return read(said)
+    except ValidationError:
+        return None
+
+
+class _Said(BaseModel):
+    """What a server says. A field that is null is one that is absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, said: object) -> object:
+        return {name: value for name, value in said.items() if value is not None} if isinstance(said, dict) else said
+
+
+class Delta(_Said):
     """What a choice gained. Servers call the reasoning by one of three names, some by two at once.
 
     `reasoning` is that of vLLM, SGLang, Ollama and OpenRouter, `reasoning_content` DeepSeek's and older vLLM's.
@@ -52,7 +69,7 @@ class Delta(BaseModel):
         return self.reasoning or self.reasoning_content or self.thinking or "".join(thoughts)
 
 
-class ChoiceEvent(BaseModel):
+class ChoiceEvent(_Said):
     """The part of an event that concerns one choice."""
 
     index: int = 0
@@ -78,27 +95,27 @@ class UsageReport(BaseModel):
 
     prompt_tokens: Count = None
     completion_tokens: Count = None
-    prompt_tokens_details: _Cached | None = None
+    prompt_tokens_details: Annotated[_Cached | None, WrapValidator(_or_none)] = None
 
     def of_prompt(self) -> Usage:
         """Return the part of the prompt, and what of it came from the server's cache."""
         return Usage(self.prompt_tokens, (self.prompt_tokens_details or _Cached()).cached_tokens)
 
 
-class Event(BaseModel):
+class Event(_Said):
     """One event of the stream. Unknown fields are ignored: every server adds its own."""
 
     choices: tuple[ChoiceEvent, ...] = ()
-    usage: UsageReport | None = None
+    usage: Annotated[UsageReport | None, WrapValidator(_or_none)] = None
 
 
 class _WholeChoice(ChoiceEvent):
     delta: Delta = Field(validation_alias="message")
 
 
-class _Whole(BaseModel):
+class _Whole(_Said):
     choices: tuple[_WholeChoice, ...]
-    usage: UsageReport | None = None
+    usage: Annotated[UsageReport | None, WrapValidator(_or_none)] = None
 
 
 def whole_events(page: object) -> Iterator[Event]:
@@ -195,9 +212,9 @@ class Assembly:
         if choice.size > self.max_tokens * _CHARACTERS_A_TOKEN + _ANYWAY:
             raise TooMuch(f"an answer does not end after the {self.max_tokens} tokens that it may have")
         self._count(choice, event, 1 if said or thought else 0)
-        if part.finish_reason and part.finish_reason not in _BROKEN:
-            withheld = Finish.FILTER if part.finish_reason in _WITHHELD else Finish.STOP
-            choice.finish = Finish.LENGTH if part.finish_reason in _LENGTH else withheld
+        reason = (part.finish_reason or "").lower()
+        if reason and reason not in _BROKEN:
+            choice.finish = _FINISHES.get(reason, Finish.STOP)
             self._finished += 1
             self._held.append(part.index)
 

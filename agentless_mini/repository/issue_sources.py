@@ -40,7 +40,7 @@ _REFERENCE = re.compile(r"(?P<owner>\w[\w-]*)/(?P<name>[\w.-]+)#(?P<number>[1-9]
 _ISSUE_URL = re.compile(
     r"https?://(www\.)?github\.com/(?P<owner>\w[\w-]*)/(?P<name>[\w.-]+)/(issues|pull)/(?P<number>[1-9][0-9]{0,9})"
     r"(/[\w/-]*)?(\?[^#]*)?(#.*)?",
-    re.ASCII,
+    re.ASCII | re.IGNORECASE,
 )
 _OTHER_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HEADERS = {

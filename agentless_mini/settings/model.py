@@ -55,7 +55,7 @@ class ServerSettings(Section):
             is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         except ValueError:  # a port or an IPv6 address that is none
             raise ValueError(_ADDRESS) from None
-        if not is_address or not url.isprintable() or " " in url:
+        if not is_address or not url.isprintable() or set(url) & set(" ?#"):  # a page's name would follow the query
             raise ValueError(_ADDRESS)
         if parts.username or parts.password:
             raise ValueError(f"leave the password out of the address and set {cls.key_variable}")

@@ -12,7 +12,7 @@ from agentless_mini.chain.localize import named_in
 from agentless_mini.domain import Completion, Finish, Reason, Rejected
 
 PATHS = ["shop/cart.py", "shop/tax.py", "shop/views.py", "setup.py", "docs/notes on tax.md", "a/cli.py", "b/cli.py"]
-PATHS += ["pages/[id].tsx", "Makefile", "pkg/__init__.py", "pkg/sub/__init__.py"]
+PATHS += ["pages/[id].tsx", "Makefile", "pkg/__init__.py", "pkg/sub/__init__.py", "src/deep/a_b.py", "src/deep/c.py"]
 TREE = PathIndex(PATHS)
 PIECES = [
     *PATHS,
@@ -166,6 +166,18 @@ SHAPES: list[tuple[str, tuple[str, ...]]] = [
     (
         "I looked into setup.py.\n\nEdit `shop/cart.py` with the rates of\n`shop/tax.py` in it.\n\nGood luck!",
         (CART, TAX),
+    ),
+    # paths so deep that the last one alone would make what stands before it one with it
+    *(
+        (text, ("src/deep/a_b.py", "src/deep/c.py"))
+        for text in (
+            "src/deep/a_b.py, src/deep/c.py",
+            "src/deep/a_b.py; src/deep/c.py",
+            "- src/deep/a_b.py, src/deep/c.py",
+            "\u6587\u4ef6\uff1asrc/deep/a_b.py\u3001src/deep/c.py",
+            "\\boxed{src/deep/a_b.py, src/deep/c.py}",
+            "src/deep/a\\_b.py\nsrc/deep/c.py",
+        )
     ),
 ]
 

@@ -168,9 +168,26 @@ PATHS: dict[str, tuple[str, Expected]] = {
             "### Step 2: change `f` in src/pkg/util.py", "### Changes in `util.py`:", "**src/pkg/util.py**",
             "`src/pkg/util.py`", "1. `src/pkg/util.py`", "File: src/pkg/util.py", "src/pkg/util.py",
             "// src/pkg/util.py",
-            "<!-- src/pkg/util.py -->", "### Filename: 'src/pkg/util.py'",
+            "<!-- src/pkg/util.py -->", "### Filename: 'src/pkg/util.py'", "### \u6587\u4ef6\uff1asrc/pkg/util.py",
+            "### src/pkg/util.py\uff08\u4fee\u6539\uff09", "### @src/pkg/util.py", "### \u200bsrc/pkg/util.py",
         )
     },
+    **{
+        f"a new file, said as {line!r}": (f"{line}\n{NEW}", {"src/pkg/new_x.py": "n = 1\n"})
+        for line in (
+            "### src/pkg/new\\_x.py", "### \u6587\u4ef6\uff1asrc/pkg/new_x.py", "### @src/pkg/new_x.py",
+            "### \u200bsrc/pkg/new_x.py", "### ~/repo/src/pkg/new_x.py", "### $REPO/src/pkg/new_x.py",
+            "### src/pkg/new_x.py\uff08\u65b0\u6587\u4ef6\uff09",
+        )
+    },
+    **{
+        f"a new file outside, said as {line!r}": (f"{line}\n{NEW}", Reason.BAD_PATH)
+        for line in (
+            "### Create ../x.py for it", "### Create /etc/cron.d/x.py now", "Create `../x.py`:", "### \uff1a../x.py",
+            "### New file .git/hooks/x.sh for it", "### New C:/x/y.py for it", "### .git\uff1a/x.py",
+        )
+    },
+    "a new file in somebody's home": (f"### ~/new.py\n{NEW}", Reason.BAD_PATH),
     "a path in the fence's line": (fenced(UTIL_BODY, info="python src/pkg/util.py"), UTIL_RIGHT),
     "a path after a colon in the fence's line": (fenced(UTIL_BODY, info="python:src/pkg/util.py"), UTIL_RIGHT),
     "a path in a title of the fence": (fenced(UTIL_BODY, info='python title="src/pkg/util.py"'), UTIL_RIGHT),
@@ -307,7 +324,13 @@ LEFT_OVER: dict[str, tuple[str, Expected]] = {
             "# docstring omitted", "# same code as before", "# original code", "# \u2193 unchanged", "# as above",
             "raise NotImplementedError  # existing code", "# (docstring unchanged)",
             "# rest of f()", "# lines 10 to 80 are not shown", "# (12 lines omitted)", "# existing checks ...",
-            "# \u22ee",
+            "# \u22ee", "#### existing code ####", "# everything else stays the same", "# no changes needed here",
+            "# TODO: existing implementation", "# insert existing code here", "# Placeholder for existing code",
+            "# Previous code remains", "# 其余代码保持不变", "# 现有代码", "# 此处省略", "# \uff08原有代码\uff09",
+            "# 保持不变",
+            "# 既存のコード", "# その他のコードは省略", "# 残りのコードは変更なし", "# 나머지 코드는 동일",
+            "# остальной код без изменений", "# reste du code inchangé", "# resto del código",
+            "# Rest des Codes unverändert",
         )
     },
     **{
@@ -335,7 +358,7 @@ LEFT_OVER: dict[str, tuple[str, Expected]] = {
             fenced(edit("a.py", "y = 2\n", f"{line}\ny = 5\n")), {"a.py": f"x = 1\n{line}\ny = 5\nz = 3\n"})
         for line in (
             "# keep the existing cache of paths", "# the remaining 3 are zero", "# wait for the rest...",
-            "# same as f(x), but faster", "# TODO: ...",
+            "# same as f(x), but faster", "# TODO: ...", "# 省略号也算一个字符", "# 其他情况返回零", "# 方法的其他参数",
         )
     },
     "an ellipsis in the place of a body": (

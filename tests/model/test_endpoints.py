@@ -111,9 +111,10 @@ def pages(content: Mapping[str, object]) -> Iterator[str]:
         yield url
 
 
-def card_of(content: Mapping[str, object], model: str | None = None) -> ModelCard:
+def card_of(content: Mapping[str, object], model: str | None = None, window: int | None = None) -> ModelCard:
     async def asked(url: str) -> ModelCard:
-        async with OpenAISampler(EndpointSettings(base_url=url, model=model, retries=0)) as sampler:
+        settings = EndpointSettings(base_url=url, model=model, context_window=window, retries=0)
+        async with OpenAISampler(settings) as sampler:
             return await sampler.card()
 
     with pages(content) as url:
@@ -129,6 +130,25 @@ def models(*entries: Mapping[str, object]) -> dict[str, object]:
 )
 def test_a_context_window_goes_by_several_names(name: str) -> None:
     assert card_of(models({"id": "m", name: 4096})) == ModelCard("m", 4096, exact_counts=False)
+
+
+@pytest.mark.parametrize("window", ["128k", -1, 0, 1e30, None, []])
+def test_an_odd_window_is_none(window: object) -> None:
+    entries = {"id": "a", "context_length": window}, {"id": "m", "context_length": 4096}
+    assert card_of(models(*entries), "m").context_window == 4096
+    with pytest.raises(ModelError, match="pass --context"):
+        card_of(models(*entries), "a")
+
+
+def test_a_list_of_models_may_be_bare() -> None:
+    assert card_of({"/v1/models": [{"id": "m", "context_length": 4096}]}) == ModelCard("m", 4096, exact_counts=False)
+
+
+def test_a_server_without_a_list_is_believed_to_serve_what_is_named_with_its_window() -> None:
+    assert card_of({}, "m", 4096) == ModelCard("m", 4096, exact_counts=False)
+    for name, window in (("m", None), (None, 4096)):
+        with pytest.raises(ServerFailed, match="check --base-url"):
+            card_of({}, name, window)
 
 
 def test_an_adapter_has_the_window_of_its_base_model() -> None:
@@ -168,8 +188,9 @@ def test_a_tokenizer_that_counts_nothing_is_not_believed() -> None:
 
 
 def test_a_server_without_models_serves_none() -> None:
-    with pytest.raises(ModelUnknown, match="serves no model"):
-        card_of(models())
+    for page in (models(), {"/v1/models": {"object": "list", "data": None}}):
+        with pytest.raises(ModelUnknown, match="serves no model"):
+            card_of(page)
 
 
 @pytest.mark.parametrize("page", ["<html>Welcome to nginx</html>", [1, 2], {"error": "x"}])

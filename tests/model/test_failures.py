@@ -45,7 +45,7 @@ TABLE: list[tuple[BaseException, type[AminiError], str, bool]] = [
     (refused(307), ServerFailed, "leads to into --base-url", False),
     (refused(408), ServerFailed, "fails", True),
     (refused(409), ServerFailed, "fails", True),
-    (refused(413), ServerFailed, "fails", False),
+    (refused(413), ServerFailed, "pass --context N", False),
     (refused(422), ServerFailed, "refuses the request", False),
     (refused(429), ServerFailed, "lower max_in_flight", True),
     (refused(500), ServerFailed, "see its log", True),
@@ -53,9 +53,15 @@ TABLE: list[tuple[BaseException, type[AminiError], str, bool]] = [
     (refused(503), ServerFailed, "see its log", True),
     (NoAnswer.of_status(502, "<h1>Bad Gateway</h1>", ""), ServerFailed, "Error code: 502", True),
     (NoAnswer.of_status(500, "", ""), ServerFailed, "Error code: 500", True),
+    (NoAnswer.of_status(400, '{"error": "No model is loaded."}', ""), ServerFailed, "(No model is loaded)", False),
+    (NoAnswer.of_status(401, '{"detail": "Missing key"}', ""), ServerFailed, "(Missing key)", False),
+    (NoAnswer.of_status(400, '[{"error": {"message": "bad key"}}]', ""), ServerFailed, "(bad key)", False),
+    (refused(500, "the request exceeds the available context size"), ServerFailed, "pass --context N", False),
+    (NoAnswer("prompt is too long: 9 tokens > 4 maximum"), ServerFailed, "pass --context N", False),
     (httpx2.ReadTimeout("x"), ServerFailed, "longer than 600 s: raise [endpoint] timeout_s", True),
     (httpx2.ConnectTimeout("x"), ServerUnreachable, "start the model server", True),
     (httpx2.ConnectError("x"), ServerUnreachable, "give --base-url", True),
+    (httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] no"), ServerUnreachable, "in SSL_CERT_FILE", True),
     (httpx2.ProxyError("x"), ServerUnreachable, "give --base-url", True),
     (httpx2.UnsupportedProtocol("x"), ServerUnreachable, "give --base-url", True),
     (httpx2.ReadError("x"), ServerFailed, "broke the connection", True),
@@ -100,6 +106,21 @@ def test_no_exception_of_the_client_is_left_out() -> None:
 def test_every_kind_of_failure_is_tested() -> None:
     kinds = [kind for kind in vars(failures).values() if isinstance(kind, failures.Trouble)]
     assert {*kinds} - {failures.NO_WAY} == {failures.trouble_of(error) for error, *_ in TABLE}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 3000 `inputs` tokens",
+        "Input validation error: `inputs` must have less than 4095 tokens. Given: 5000",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+        "Input is too long for requested model.",
+        "litellm.ContextWindowExceededError: too much",
+    ],
+)
+def test_a_prompt_that_is_too_long_is_told_in_the_words_of_each_server(said: str) -> None:
+    assert failures.trouble_of(NoAnswer.of_status(422, json.dumps({"error": said}), "")) is failures.TOO_LONG
 
 
 @given(st.text())

@@ -122,3 +122,23 @@ def test_a_page_without_end_is_not_read_on() -> None:
 
     assert isinstance(error, ServerFailed)
     assert "over 32 MiB in one answer" in str(error)
+
+
+def test_an_error_in_a_field_of_its_own_is_read() -> None:
+    said = b'error: {"code": 400, "message": "the request exceeds the available context size"}\n\n'
+    clock = Clock()
+    with serving(partial(repeat, FINISHED + said, 1)) as url:
+        completions, error = sampled(url, clock)
+
+    assert [completion.text for completion in completions] == ["done"]
+    assert "pass --context N" in str(error)
+    assert clock.waits == []
+
+
+def test_nothing_is_waited_for_where_a_stream_breaks_after_all_is_there() -> None:
+    both = FINISHED + FINISHED.replace(b'"index": 0', b'"index": 1')
+    clock = Clock()
+    with serving(partial(repeat, both + b"data: {\n\n", 1)) as url:
+        completions, error = sampled(url, clock)
+
+    assert (len(completions), error, clock.waits) == (2, None, [])

@@ -172,6 +172,7 @@ def test_a_server_that_does_not_stream_is_read_all_the_same(dialect: Dialect) ->
     [
         (b'{"error": {"message": "the engine died", "code": 500}}', "the engine died"),
         (b'{"error": "not today"}', "not today"),
+        (b'{"object": "error", "message": "out of memory", "code": 500}', "out of memory"),
         (b'{"object": "list"}', "does not speak the OpenAI protocol"),
         (b"[" * 100_000, "does not speak the OpenAI protocol"),
         (b'{"choices": [', "does not speak the OpenAI protocol"),

@@ -77,6 +77,7 @@ WORDS: list[tuple[str, int, object, Part | None]] = [
     ("Bedrock", 400, {"message": "Malformed input: #: extraneous key [seed] is not permitted"}, Part.SEED),
     ("Vertex", 400, said('Invalid JSON payload received. Unknown name "seed": Cannot find field.'), Part.SEED),
     ("LiteLLM", 500, said("ollama does not support parameters: {'seed': 1}, for model=x."), Part.SEED),
+    ("TGI, value", 422, {"error": "Input validation error: `top_p` must be > 0.0 and < 1.0"}, Part.TOP_P),
     ("a Python server", 500, said("generate() got an unexpected keyword argument 'top_p'"), Part.TOP_P),
     ("n", 400, {"error": {"message": "Only n = 1 is supported.", "param": "n"}}, Part.N),
     # Nothing that can be left out.

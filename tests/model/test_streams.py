@@ -134,13 +134,21 @@ def test_usage_with_each_event_counts_that_choice() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "finish"),
-    [("stop", Finish.STOP), ("tool_calls", Finish.STOP), ("length", Finish.LENGTH), ("content_filter", Finish.FILTER)],
+    [
+        ("stop", Finish.STOP),
+        ("tool_calls", Finish.STOP),
+        ("length", Finish.LENGTH),
+        ("MAX_TOKENS", Finish.LENGTH),
+        ("model_context_window_exceeded", Finish.LENGTH),
+        ("content_filter", Finish.FILTER),
+        ("SAFETY", Finish.FILTER),
+    ],
 )
 def test_finish_reasons_are_ours(reason: str, finish: Finish) -> None:
     assert assembled([event(0, "x", reason)], (0,))[0].finish is finish
 
 
-@pytest.mark.parametrize("reason", ["abort", "error"])
+@pytest.mark.parametrize("reason", ["abort", "error", "insufficient_system_resource", "network_error"])
 def test_a_choice_that_the_server_gave_up_is_owed(reason: str) -> None:
     assert assembled([event(0, "x", reason), report(1)], (0,)) == []
 
@@ -177,6 +185,18 @@ def test_what_a_choice_says_is_its_texts_whatever_else_is_there(delta: object, t
     choice = {"index": 0, "delta": delta, "finish_reason": "stop"}
     (completion,) = assembled([Event.model_validate({"choices": [choice]})], (0,))
     assert (completion.text, completion.reasoning) == (text, reasoning)
+
+
+@pytest.mark.parametrize("usage", ["none", [], 7, {"prompt_tokens_details": []}])
+def test_what_is_null_is_absent_and_an_odd_report_is_none(usage: object) -> None:
+    said = {"index": None, "delta": {"content": "so"}, "finish_reason": None}
+    ended = {"index": 0, "delta": None, "finish_reason": "stop"}
+    pages = {"choices": [said], "usage": None}, {"choices": [ended]}, {"choices": None, "usage": usage}
+    assert assembled([Event.model_validate(page) for page in pages], (0,)) == [
+        Completion(0, "so", Finish.STOP, "", UNTOLD)
+    ]
+    whole, *_ = whole_events({"choices": [{"index": 0, "message": {"content": "so"}}], "usage": usage})
+    assert whole.choices[0].finish_reason == "stop"
 
 
 def test_an_answer_in_one_piece_is_read_as_a_stream() -> None:

@@ -162,6 +162,7 @@ def test_what_is_no_readable_file_says_so(tmp_path: Path) -> None:
         "o/n#12",
         "https://github.com/o/n/issues/12",
         "http://www.github.com/o/n/pull/12",
+        "HTTPS://GitHub.com/o/n/issues/12",
         "https://github.com/o/n/pull/12/files",
         "https://github.com/o/n/issues/12?x=1#issuecomment-5",
     ],
