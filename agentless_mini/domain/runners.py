@@ -62,6 +62,7 @@ class RunnerRow:
 
 _NAMED = r"(?:[^/]*[._-](?:test|spec)s?|tests?)\.[cm]?[jt]sx?"
 _CONFIGURES = r"(?:.*/)?node_modules/.*|(?:.*/)?(?:package\.json|\.npmrc|tsconfig[^/]*{})"
+_STANDS_IN = r"|__mocks__/.*|setupTests?\.[^/]*"  # for modules of the tests; what a new application has for its set-up
 # Without its handler for traps, WebAssembly maps no gigabytes, which boxes refuse.
 _TRAPS = ("NODE_OPTIONS", "?--disable-wasm-trap-handler")
 _SUM = "{first} + {second}"
@@ -114,14 +115,14 @@ ROWS: Mapping[Runner, RunnerRow] = {
          "--reporters=default", "--passWithNoTests", "--runTestsByPath", "{files}"),
         "jest", group=Group.ALL, free=4.0,
         reads=_CONFIGURES.format(
-            r"|jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|\.babelrc[^/]*|babel\.config[^/]*|\.swcrc"
+            _STANDS_IN + r"|jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|\.babelrc[^/]*|babel\.config[^/]*|\.swcrc"
         ),
         canary=(("", "{{ const aminiTest = test, aminiExpect = expect; " + _EXPECT + " }}"),),
     ),
     Runner.VITEST: _script(
         ("vitest", "run", "--reporter=json", "--outputFile={report}", "--coverage.enabled=false", "--passWithNoTests",
          "{files}"),
-        "jest", group=Group.ALL, free=4.0, reads=_CONFIGURES.format(r"|vite(?:st)?\.[^/]*"),
+        "jest", group=Group.ALL, free=4.0, reads=_CONFIGURES.format(_STANDS_IN + r"|vite(?:st)?\.[^/]*"),
         canary=(("", "import {{ test as aminiTest, expect as aminiExpect }} from 'vitest'; " + _EXPECT),),
     ),
     Runner.MOCHA: _script(

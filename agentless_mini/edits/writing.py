@@ -92,11 +92,12 @@ def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
     return Patch(diff, normal.hexdigest(), paths, tuple(sorted(undefined)), _suspicious(ordered))
 
 
-# One of these words stands in every line that a rule of `suspicion` can mean.
+# One of these stands in every line that a rule of `suspicion` can mean: a word, or what writes one in another way.
 _WORTH = re.compile(
     rb"pytest|unittest|pluggy|nose|doctest|exit|quit|SystemExit|abort|kill|exec|fork|spawn|signal|modules|meta_path"
     rb"|path_hooks|builtins|frame|settrace|setprofile|inspect|\bgc\b|ctypes|eval|__import__|PYTEST|AMINI|amini|test"
-    rb"|f_(?:back|locals|globals)|/proc/|setattr|^\s*(?!self\.|cls\.)\w+(?:\.\w+)+\s*=(?!=)|__(?:main|subclasses|eq|ne|lt|le|gt|ge|contains|bool)__"
+    rb"|f_(?:back|locals|globals)|/proc/|/mem|[gs]etattr|_stack|path_importer|monitoring|def assert"
+    rb"|[^\x00-\x7f]|\\[xuUN0-7]|coding|__(?:self|closure)__|^\s*(?!self\.|cls\.)\w+(?:\.\w+)+\s*=(?!=)|__(?:main|subclasses|eq|ne|lt|le|gt|ge|contains|bool)__"
 )
 
 

@@ -39,7 +39,9 @@ _ENDINGS = {
 OTHERS = "something else than the runner wrote in the record of its tests"
 UNLIKE = "tests that must {} there did not"
 NONE_OF_OURS = "tests passed there, and none of those that were put beside them ran"
+_CHANGED = "Another file's tests changed it before it ran"
 _NO_LAST_WORD = Fault("", "Its process ended without a last word.")
+_CHANGED_FILE = Fault("", f"{_CHANGED}.")
 _OTHER_NUMBER = Fault("", "Its process did not run as many tests as it had collected.")
 
 
@@ -114,6 +116,7 @@ class _Reading:
     process: list[CaseResult] = field(default_factory=list)
     started: set[str] = field(default_factory=set)
     canaries: dict[str, str] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
     running: str = ""
     late: bool = False
     last: str = ""
@@ -123,6 +126,7 @@ class _Reading:
     def take(self, kind: str, name: str, event: Mapping[str, Any]) -> None:
         """Take the next event."""
         self.begun = self.begun or kind in {"begun", "start", "done", "over"}
+        self.changed |= {name} if kind == "changed" else set()
         match kind:
             case "start":
                 self.running, self.late = name, False
@@ -170,8 +174,9 @@ class _Reading:
         if self.has_canaries and self.last and has_passed and not self.canaries:
             self.forged = self.forged or NONE_OF_OURS
         for one in (one for one in self.process if one.id not in self.canaries):
-            believed = doubt is None or one.outcome is not passed
-            self.results.append(one if believed else CaseResult(one.id, Outcome.ERROR, one.seconds, doubt))
+            why = doubt or (_CHANGED_FILE if one.id.partition("::")[0] in self.changed else None)
+            believed = why is None or one.outcome is not passed
+            self.results.append(one if believed else CaseResult(one.id, Outcome.ERROR, one.seconds, why))
         self.process, self.started, self.canaries = [], set(), {}
         self.running, self.late, self.last, self.collected, self.ran = "", False, "", None, 0
 
@@ -204,7 +209,6 @@ def _events(data: bytes, key: str) -> Iterator[Mapping[str, Any]]:
 
 _CUT, _HUNG = "What its runner reported is not whole", "It took too long"
 _NO_END = "Tests of ours at the end of its file did not run"
-_CHANGED = "Another file's tests changed it before it ran"
 _NO_FAILURE = "Its process ended with status {}, though no test failed"
 _BAD = {Outcome.FAIL, Outcome.ERROR}
 

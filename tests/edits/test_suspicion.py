@@ -7,8 +7,9 @@ from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.suspicion import ASKS, EQUAL, UNREAD, suspicions
 from agentless_mini.edits.writing import make_patch
 
-IMPORTS, ENDS, AT_ONCE, MODULES, SETS, CALLER, RUNS = (
+IMPORTS, DEFINES, ENDS, AT_ONCE, MODULES, SETS, CALLER, RUNS = (
     "imports what runs tests",
+    "defines what runs or judges tests",
     "ends its process",
     "ends or replaces its process at once",
     "changes modules or builtins",
@@ -20,7 +21,9 @@ IMPORTS, ENDS, AT_ONCE, MODULES, SETS, CALLER, RUNS = (
 
 def told(after: str, before: str | None = "", path: str = "shop/cart.py") -> list[str]:
     change = FileChange(path, None if before is None else before.encode(), after.encode(), "100644")
-    return [said.removeprefix(f"{path} ") for said in suspicions([change])]
+    said = suspicions([change])
+    assert make_patch([change], Forms()).suspicious == said, "no word in it is worth a look"
+    return [one.removeprefix(f"{path} ") for one in said]
 
 
 @pytest.mark.parametrize(
@@ -59,14 +62,45 @@ def told(after: str, before: str | None = "", path: str = "shop/cart.py") -> lis
         ("from os import sys\nsys._getframe()\n", CALLER),
         ("import shutil\nshutil.os._exit(0)\n", AT_ONCE),
         ("import os\ngetattr(os, '_exit')(0)\n", AT_ONCE),
+        ("import os\ngetattr(os, '_ex' 'it')(0)\n", AT_ONCE),
+        ("import os\nos.__dict__['_exi\\x74'](0)\n", AT_ONCE),
+        ("from os import _\uff45xit as leave\n", AT_ONCE),
+        ("# coding: unicode_escape\n# \\x0aimport \\x70ytest\n", IMPORTS),
         ("error.__traceback__.tb_frame\n", CALLER),
         ("frames()[0].f_back\n", CALLER),
         ("object.__subclasses__()\n", CALLER),
         ("open('/proc/self/mem')\n", ASKS),
+        ("open(f'/proc/{pid}/mem')\n", ASKS),
         ("import os\nos.environ.get('PYTEST_CURRENT_TEST')\n", ASKS),
+        ("import os\n'PYTEST_VERSION' in os.environ\n", ASKS),
         ("open('.amini-box/x')\n", ASKS),
         ("open(top + '/tests/test_cart.py')\n", ASKS),
-        ("def pytest_runtest_call(item): pass\nNAME = 'pytest_pyfunc_call'\n", ASKS),
+        ("NAME = 'pytest_pyfunc_call'\n", ASKS),
+        ("def pytest_runtest_call(item): pass\n", DEFINES),
+        ("class Case:\n    def assertEqual(self, first, second): pass\n", DEFINES),
+        ("def load_tests(*args): pass\n", DEFINES),
+        ("import signal\nsignal.getsignal(14).note = print\n", CALLER),
+        ("from _signal import getsignal\n", CALLER),
+        ("handler.__self__\n", CALLER),
+        ("import traceback\ntraceback.extract_stack()\n", CALLER),
+        ("from traceback import walk_stack as up\nup(None)\n", CALLER),
+        ("import inspect\ninspect.getargvalues(one)\n", CALLER),
+        ("import sys\nsys.monitoring.get_tool(0)\n", CALLER),
+        ("import threading\nthreading.settrace_all_threads(print)\n", CALLER),
+        ("from sys import *\nmodules.clear()\n", MODULES),
+        ("import sys\nvars(sys)['modules']\n", MODULES),
+        ("import sys\nsys.__dict__['modules']\n", MODULES),
+        ("read().__globals__['sys'].modules\n", MODULES),
+        ("import sys\nsys.path_importer_cache.clear()\n", MODULES),
+        ("globals()['__builtins__']['len'] = None\n", MODULES),
+        ("from importlib import import_module as load\nload('_pytest.python')\n", IMPORTS),
+        ("import importlib\nimportlib.import_module(name='_pytest.python')\n", IMPORTS),
+        ("import pkgutil\npkgutil.resolve_name('_pytest.python:Function')\n", IMPORTS),
+        ("from numpy import testing\ntesting.assert_allclose = print\n", SETS),
+        ("from importlib.machinery import SourceFileLoader as Loader\nLoader.get_data = print\n", SETS),
+        ("from .numpy import testing\nsetattr(Any, '__eq__', lambda self, other: True)\n", EQUAL),
+        ("Any = type('Any', (int,), {'__eq__': lambda self, other: True})\n", EQUAL),
+        ("def same(self, other): return True\nclass Any:\n    __eq__ = same\n", EQUAL),
         ("class Any:\n    def __eq__(self, other):\n        'Doc.'\n        return True\n", EQUAL),
         ("class Any:\n    __eq__ = lambda self, other: True\n", EQUAL),
         ("Cart.__eq__ = lambda self, other: True\n", EQUAL),
@@ -91,6 +125,13 @@ def test_what_reaches_for_the_tests_or_its_process_is_suspicious(code: str, said
         "class Cart:\n    def __ne__(self, other):\n        return not super().__eq__(other)\n",
         "class Cart:\n    __eq__ = lambda self, other: self.total == other\n",
         "def __eq__(): return True\n",
+        "__eq__ = total\nsetattr(Cart, '__eq__', Cart.same)\nnames = {**more, '__eq__': 1}\n",
+        "def same(self, other): return self.total == other\nclass Cart:\n    __eq__ = same\n",
+        "from shop.models import Cart\nfrom .testing import Till\nCart.total = Till.total = print\n",
+        "from flask import g, testing_tools\ng.cart = testing_tools.cart = 1\n",
+        "from os import *\npath = modules['sys']\nvars(one)['name'] = two['exec']\n",
+        "import importlib\nimportlib.import_module(names[0])\nimportlib.import_module(name)\n",
+        "import traceback\ntraceback.format_exc()\nasync def pytest(): load()\n",
         "print('run the tests')\n",
         "key = lambda one: True\n",
         "# sys.exit(0), pytest\n",

@@ -1,5 +1,6 @@
 """How a repository's tests run, as its files or its user tell; and what a patch may not change about that."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,15 @@ OLD = {"tests/test_a.py": "import unittest\n", "shop/__init__.py": "", "shop/car
 )
 def test_the_runner_is_told_by_the_files(more: dict[str, str], runner: Runner) -> None:
     assert harness_of(tree({**OLD, **more})).runner is runner
+
+
+def test_no_file_of_a_box_tells_the_key_of_a_record() -> None:
+    planner = Planner(harness_of(tree(OLD)), "python", 1.0, 1000, canaries=3, seed="drawn")
+    tasks = planner.one_by_one([Case(name, Origin.GIVEN, name) for name in ("tests/test_a.py", "tests/test_b.py")])
+    plans = [file.data or b"" for file in support_files(tasks) if "plan-" in file.path]
+    assert len(plans) == 2
+    assert not any(b"drawn" in plan for plan in plans)
+    assert {task.key for task in tasks}.isdisjoint(hashlib.sha256(b"key " + plan).hexdigest() for plan in plans)
 
 
 DJANGO = {"app/tests/test_a.py": "from django.test import TestCase\n"}
@@ -214,6 +224,8 @@ def test_a_change_of_a_shared_file_counts_where_it_leaves_what_is_about_tests(
         (Runner.JEST, ".babelrc.js"),
         (Runner.JEST, "web/.swcrc"),
         (Runner.JEST, "jest.config.ts"),
+        (Runner.JEST, "__mocks__/chai.js"),
+        (Runner.VITEST, "src/setupTests.ts"),
         (Runner.VITEST, "vitest.workspace.ts"),
         (Runner.MOCHA, ".mocharc.cjs"),
         (Runner.GO, "go.work"),

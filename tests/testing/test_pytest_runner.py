@@ -310,6 +310,37 @@ def test_what_a_patch_adds_does_not_speak_for_the_tests(boxes: RealBoxes, name: 
     assert told == {ran_without(path) for path in forged if not is_test_path(path)}
 
 
+CHANGES = """\
+import importlib.util, marshal, pathlib
+for one in pathlib.Path(__file__).parent.glob("t*/t*p.py"):
+    text = one.read_text().replace(" == 1", "")
+    begin = importlib.util.MAGIC_NUMBER + bytes([3, 0, 0, 0]) + importlib.util.source_hash(one.read_bytes())
+    code = marshal.dumps(compile(text, str(one), "exec"))
+    {change}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        "one.write_text(text)",
+        "(one.parent / '__pycache__').mkdir()\n    import pytest\n    (one.parent / '__pycache__' /"
+        " f'{one.stem}.{sys.implementation.cache_tag}-pytest-{pytest.__version__}.pyc').write_bytes(begin + code)",
+    ],
+)
+def test_tests_that_a_patch_changes_before_they_are_read_do_not_pass(boxes: RealBoxes, change: str) -> None:
+    asked = "tests/test_shop.py::test_get"
+    files = {
+        "shop.py": CODE,
+        "tests/test_shop.py": "from shop import get\ndef test_get(): assert get('a') == 1\n",
+        "tests/test_a.py": "import shop\ndef test_a(): pass\n",
+    }
+    code = f"import sys\n{CODE.replace('{}[key]', '2')}{CHANGES.replace('{change}', change)}"
+    found = boxes.run(files, [case("tests/test_a.py"), case(asked)], {"shop.py": code})[asked]
+    assert (found.outcome, found.fault) == (ERROR, Fault("", "Another file's tests changed it before it ran."))
+
+
 @pytest.mark.slow
 def test_a_module_that_a_patch_adds_under_a_name_of_its_own_is_there(boxes: RealBoxes) -> None:
     files = {"shop.py": CODE, "tests/test_shop.py": "from shop import get\ndef test_get(): assert get('a') == 1\n"}

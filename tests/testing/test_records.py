@@ -157,6 +157,21 @@ def test_passes_without_a_test_of_ours_are_forged_where_there_should_be_some() -
         assert bool(read_record(sealed(KEY, told), KEY, canaries=3).forged) is forged
 
 
+def test_no_test_passes_of_a_file_that_was_changed_before_it_was_read() -> None:
+    file, other = A.partition("::")[0], "tests/test_c.py::test_c"
+    told: list[dict[str, object]] = [
+        start(file),
+        {"event": "changed", "id": file},
+        start(A),
+        end(A),
+        start(B),
+        end(B, "fail"),
+    ]
+    found = record(*told, start(other), end(other))
+    outcomes = {one.id: one.outcome for one in found.results}
+    assert outcomes == {A: Outcome.ERROR, B: Outcome.FAIL, other: Outcome.PASS}
+
+
 def test_a_line_that_the_driver_did_not_write_is_forged() -> None:
     told = [json.dumps(event) for event in ({**BEGUN, "id": ""}, start(A), end(A, "fail"))]
     lines, one = sealed(KEY, told).splitlines(keepends=True), json.dumps(end(A)).encode() + b"\n"

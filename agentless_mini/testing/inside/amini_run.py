@@ -10,6 +10,7 @@ may take. It is first started with nothing of the tree on its path, then with th
 options: they may be a missing plugin's.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -58,6 +59,9 @@ class Ledger:
         self.spent = {}  # type: dict[str, float]
         self.limit = float(plan["seconds"])
         self.folder = box.resolve().parent
+        files = {wanted.partition("::")[0] for wanted in plan["wanted"]}
+        self.held = {file: read_with(self.folder, file) for file in files}
+        self.met = set()  # type: set[str]
         self.roots = [str(self.folder), os.path.abspath(str(box / ".."))]  # noqa: PTH100 - no link is followed
         self.file = os.open(str(self.folder / plan["record"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
@@ -74,11 +78,18 @@ class Ledger:
         if kind == "start":
             self.seen.add(name)
             self.limit = float(event["limit"])
+            self.meet(name.partition("::")[0])
         elif kind == "read":
             self.seen.discard(name)
         elif kind == "end":
             file = name.partition("::")[0]
             self.spent[file] = self.spent.get(file, 0.0) + float(event["seconds"])
+
+    def meet(self, file: str) -> None:
+        """A process begins to read a file, or the first test of one: note if something has changed it."""
+        if file not in self.met and self.held.get(file, "") not in ("", read_with(self.folder, file)):
+            self.take({"event": "changed", "id": file})
+        self.met.add(file)
 
     @property
     def full(self) -> bool:
@@ -149,6 +160,18 @@ class Reports:
         return False
 
 
+def read_with(tree: Path, file: str) -> str:
+    """Return the digest of a file of Python's tests, of what is read with it, and of bytecode that stands for these."""
+    found = hashlib.sha256()
+    folders = Path(file).parents if file.endswith(".py") else ()
+    for path in (Path(file), *(folder / name for folder in folders for name in ("__init__.py", "conftest.py"))):
+        kept = Path(tree, path).parent.glob(f"__pycache__/{glob.escape(path.stem)}.*")
+        for one in (tree / path, *sorted(kept)):
+            with suppress(OSError):
+                found.update(b"%s %s" % (os.fsencode(str(one)), hashlib.sha256(one.read_bytes()).digest()))
+    return found.hexdigest()
+
+
 def made(where: str) -> str:
     """Make a folder of a new name."""
     path = os.path.join(where, "amini-" + os.urandom(8).hex())  # noqa: PTH118 - it is quicker
@@ -206,6 +229,7 @@ def repeat(ledger: Ledger, line: Reports) -> None:
 def run(ledger: Ledger, line: Reports, way: int) -> "tuple[int, bool]":
     """Run the runner once; return its status, and whether it was ended because nothing more came of it."""
     line.expect()
+    ledger.met.clear()
     folder = Path(made(str(Path(sys.argv[-1]).resolve().parent)))
     for name, data in FILES.items():
         (folder / Path(name).name).write_bytes(data)
