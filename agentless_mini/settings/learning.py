@@ -8,9 +8,9 @@ import enum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 
-from agentless_mini.domain import RewardKind
+from agentless_mini.domain import RewardKind, canonical_json
 from agentless_mini.settings.run import Flag, Section
 
 # What a setting may be: its docstring says what for, `amini help learn` what each means.
@@ -83,7 +83,9 @@ class TrainingSettings(Section):
     """auto or cpu."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of everything that is drawn."""
-    trl: dict[str, JsonValue] = Field(default_factory=dict)
+    trl: Annotated[  # NaN cannot be written down
+        dict[str, JsonValue], AfterValidator(lambda given: canonical_json(given) and given)
+    ] = Field(default_factory=dict)
     """Fields of TRL's own configuration, handed on as they are: a table, or --trl KEY=VALUE."""
 
     @property
