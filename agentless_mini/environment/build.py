@@ -335,5 +335,7 @@ async def tried(work: Work, way: Way, slot: Slot, made: Manifest, built: Built =
     lacks = [f"{complaint} ({last_line(said)})." for (_, complaint), said in pairs if not said.succeeded]
     notes, lacking = (*built.notes, *lacks), built.lacking + len(lacks)
     whole = made.model_copy(update={"notes": notes, "lacking": lacking})
+    if built.log:  # another way of using it may have failed before
+        slot.write_log(built.log)
     slot.keep(whole, built.overlay)
     return whole

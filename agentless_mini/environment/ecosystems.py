@@ -2,7 +2,7 @@
 
 They run in the box of a build, whose network leads to their registry alone; what they fetch is kept beside the
 environment ($AMINI_KEEP), where the boxes of tests can read it. Scripts of packages run there too, as native modules
-need it; where such a script fails, npm installs without them.
+need it; where such a script fails, the packages of npm, pnpm and yarn are installed without them.
 """
 
 import hashlib
@@ -22,11 +22,22 @@ from agentless_mini.errors import printable
 VERSION = "1"
 _NPM = "--no-audit --no-fund --loglevel=error"
 _LOCKED = {
-    "package-lock.json": f"npm ci {_NPM} || npm ci {_NPM} --ignore-scripts",
-    "npm-shrinkwrap.json": f"npm ci {_NPM} || npm ci {_NPM} --ignore-scripts",
-    "pnpm-lock.yaml": "npx --yes pnpm install --frozen-lockfile",
-    "yarn.lock": "npx --yes yarn install --frozen-lockfile --non-interactive",
+    "package-lock.json": f"npm ci {_NPM}",
+    "npm-shrinkwrap.json": f"npm ci {_NPM}",
+    "pnpm-lock.yaml": "npx --yes pnpm@{version} install --frozen-lockfile --config.dangerously-allow-all-builds=true",
+    "yarn.lock": "npx --yes yarn@1 install --frozen-lockfile --non-interactive",
 }
+_BERRY = (
+    "node --disable-wasm-trap-handler -e 0 2>/dev/null && export NODE_OPTIONS=--disable-wasm-trap-handler; "
+    'export YARN_NODE_LINKER=node-modules YARN_HTTP_PROXY="$HTTP_PROXY" YARN_HTTPS_PROXY="$HTTPS_PROXY"; '
+    "npx --yes -p @yarnpkg/cli-dist@{version} yarn install --immutable"
+    " || YARN_ENABLE_SCRIPTS=false npx --yes -p @yarnpkg/cli-dist@{version} yarn install --no-immutable"
+)
+"""Yarn since its version 2, whose lock files the first one cannot read. It unpacks by WebAssembly, which reserves more
+memory than a box on this machine may have, unless node is told not to."""
+_WRITTEN_BY = re.compile(rb"^(?:lockfileVersion:|__metadata:\s+version:)\s*['\"]?(\d{1,3})", re.MULTILINE)
+_READERS = {"pnpm-lock.yaml": {"5": "7", "6": "8", "9": "10"}, "yarn.lock": {"4": "3", "5": "3", "6": "3", "8": "4"}}
+"""Which version of a program reads the lock files of some version; the newest one is for those that are not here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +165,32 @@ def _commands(root: str, folder: str, said: Mapping[str, bytes]) -> tuple[str, .
     above = f"{folder}/" if folder else ""
     if root == "package.json":
         texts = b"".join(data for path, data in said.items() if path.startswith(above))
-        locked = (command for name, command in _LOCKED.items() if above + name in said)
-        needs = re.search(rb'"(?:dev|peer)?[dD]ependencies"\s*:\s*\{\s*"', texts)
-        return (next(locked, f"npm install --no-package-lock {_NPM}"),) if needs else ()
+        if not re.search(rb'"(?:dev|peer)?[dD]ependencies"\s*:\s*\{\s*"', texts):
+            return ()
+        lock = next((name for name in _LOCKED if above + name in said), "")
+        if not lock:
+            return (f"npm install --no-package-lock {_NPM}",)
+        return (_installed(lock, said[above + lock], said.get(above + root, b"")),)
     if root == "composer.json" and not re.search(rb'"require(?:-dev)?"\s*:\s*\{\s*"', said.get(above + root, b"")):
         return ()
     return _TABLE.get(root, Ecosystem()).commands if above + root in said else ()
+
+
+def _installed(lock: str, locked: bytes, manifest: bytes) -> str:
+    """Return the command that installs what a lock file for JavaScript says, by the program that wrote it."""
+    written = _WRITTEN_BY.search(locked)
+    if lock == "yarn.lock" and written:
+        return _BERRY.format(version=_version(lock, written, manifest))
+    command = _LOCKED[lock].format(version=_version(lock, written, manifest))
+    return f"{command} || {command} --ignore-scripts"
+
+
+def _version(lock: str, written: re.Match[bytes] | None, manifest: bytes) -> str:
+    """Return the version that a package.json names for the program of a lock file, or the one that reads the file."""
+    program = lock.partition("-")[0].removesuffix(".lock").encode()
+    named = re.search(rb'"packageManager"\s*:\s*"%s@(\d+\.\d+\.\d+(?:-[\w.]+)?)["+]' % program, manifest)
+    readers = _READERS.get(lock, {})
+    return named[1].decode() if named else readers.get(written[1].decode() if written else "", "latest")
 
 
 def tools(runner: Runner, path: str) -> tuple[Path, ...]:

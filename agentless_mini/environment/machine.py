@@ -47,7 +47,7 @@ _OF_UV = {
     "default-timeout": "UV_HTTP_TIMEOUT",
 }
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 """The variables that name a file of certificates, to pip and to what a build may use beside it."""
 _BUNDLE_LIMIT = 4 * 1024 * 1024
 

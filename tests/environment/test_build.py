@@ -18,19 +18,32 @@ from agentless_mini.domain import (
     JobResult,
     Output,
     PackedTree,
+    Place,
     ResultFile,
     Runner,
     StepResult,
 )
-from agentless_mini.environment.build import PLACE, Built, build_job, identity_of, overlay_files, read_build
+from agentless_mini.environment.build import (
+    PLACE,
+    Built,
+    Way,
+    build_job,
+    identity_of,
+    open_in,
+    overlay_files,
+    read_build,
+    tried,
+)
 from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import Needs, needs_of
 from agentless_mini.environment.opening import seal
 from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox.host import Scratch
+from agentless_mini.sandbox.wire import Pack
 from agentless_mini.settings.run import SandboxSettings
 from tests.environment.trees import needs, nothing_held, tree
+from tests.fakes.sandbox import ScriptedSandbox, exited
 
 TREE = tree({"setup.py": "", "pkg/__init__.py": "", "link": ""})
 
@@ -294,3 +307,32 @@ def test_nothing_sealed_runs_as_its_owner(tmp_path: Path) -> None:
     seal(folder)
     assert os.stat(folder / "bin/program").st_mode & 0o7777 == 0o755  # noqa: PTH116 - as the code does
     assert outside.stat().st_mode & 0o7777 == 0o6755, "it is not below the folder"
+
+
+class FirstRefused(Way):
+    """An environment in which the tests start at the second try."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot, said = slot, iter((1, 0))
+        self.sandbox = ScriptedSandbox(lambda job: JobResult((exited(next(said)),) * len(job.steps)))
+
+    def slot(self, work: Work) -> Slot:
+        return self._slot
+
+    async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
+        return False
+
+    async def make(self, work: Work, slot: Slot) -> Manifest:
+        made, built = Manifest(identity="id", python="python"), read_build(result(WELL), work)
+        with pytest.raises(EnvironmentFailed, match="cannot be started"):
+            await tried(work, self, slot, made, built)
+        assert "cannot be started" in slot.log_end()
+        return await tried(work, self, slot, made, built)
+
+    def place(self, slot: Slot, manifest: Manifest, tree: Pack) -> Place:
+        return Place(Environment("id", "python"), PackedTree(tree.digest))
+
+
+def test_the_log_of_what_works_tells_no_earlier_failure(slot: Slot) -> None:
+    asyncio.run(open_in(WORK, FirstRefused(slot)))
+    assert slot.log_end() == "said"

@@ -1,6 +1,7 @@
 """What the tests of other languages need, read from trees, and real builds of it."""
 
 import asyncio
+import json
 import re
 import shutil
 from contextlib import AsyncExitStack
@@ -37,11 +38,33 @@ def test_the_lock_file_tells_the_package_manager() -> None:
     package = {"package.json": '{"devDependencies": {"jest": "1"}}'}
     assert commands(package)[0].startswith("npm install --no-package-lock")
     assert commands({**package, "package-lock.json": "{}"})[0].startswith("npm ci")
-    assert commands({**package, "yarn.lock": ""})[0].startswith("npx --yes yarn install --frozen-lockfile")
+    assert commands({**package, "yarn.lock": ""})[0].startswith("npx --yes yarn@1 install --frozen-lockfile")
     assert commands({"package.json": '{"devDependencies": {}}'}) == ()
     assert commands({"go.mod": "module x\n"}, Runner.GO)[0] == "go mod download"
     assert commands({"lib.rb": ""}, Runner.RSPEC) == ()
     assert ecosystem_of(tree(package), Runner.PYTEST) is None
+
+
+@pytest.mark.parametrize(
+    ("lock", "text", "manager", "program"),
+    [
+        ("pnpm-lock.yaml", "lockfileVersion: 5.4\n", "", "pnpm@7"),
+        ("pnpm-lock.yaml", "lockfileVersion: '6.0'\n", "", "pnpm@8"),
+        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n", "", "pnpm@10"),
+        ("pnpm-lock.yaml", "lockfileVersion: '12.0'\n", "", "pnpm@latest"),
+        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n", "pnpm@9.15.0+sha512.0f", "pnpm@9.15.0"),
+        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n", "yarn@4.5.0", "pnpm@10"),
+        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n", "pnpm@1.2.3; reboot", "pnpm@10"),
+        ("yarn.lock", "# yarn lockfile v1\n", "yarn@1.22.22", "yarn@1"),
+        ("yarn.lock", "__metadata:\n  version: 6\n", "", "@yarnpkg/cli-dist@3"),
+        ("yarn.lock", "# It.\n\n__metadata:\n  version: 8\n", "", "@yarnpkg/cli-dist@4"),
+        ("yarn.lock", "__metadata:\n  version: 8\n", "yarn@4.5.0", "@yarnpkg/cli-dist@4.5.0"),
+    ],
+)
+def test_a_lock_file_is_read_by_the_version_that_wrote_it(lock: str, text: str, manager: str, program: str) -> None:
+    package = json.dumps({"packageManager": manager, "devDependencies": {"jest": "1"}})
+    (command,) = commands({"package.json": package, lock: text})
+    assert re.findall(r"npx --yes (?:-p )?(\S+)", command) == [program, program], "with scripts of packages, or without"
 
 
 def test_packages_of_a_project_below_the_top_are_had_there() -> None:
