@@ -30,10 +30,9 @@ def train_sft(task: Task, settings: SftSettings) -> Outcome:
     """
     if (before := training.prepare(task, settings)) is not None:
         return before
-    packed = settings.max_tokens if settings.trl.get("packing") else None  # no example is longer
-    config = training.configured(
-        SFTConfig, task, {**training.arguments(task, settings), "max_length": packed}, settings
-    )
+    longest = settings.max_tokens if settings.trl.get("packing") else None  # no example is longer
+    house = {**training.arguments(task, settings), "max_length": longest}
+    config = training.configured(SFTConfig, task, house, settings)
     seen = Seen()
     tokenizer = policies.load_tokenizer(task.model)
     rows = shown_rows(training.training_rows(task, seen), settings, seen)

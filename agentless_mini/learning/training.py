@@ -31,7 +31,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from agentless_mini import __version__
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import canonical_json
-from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, counted, printable
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, counted, printable
 from agentless_mini.learning import checkpoints
 from agentless_mini.learning.policies import in_bfloat16, on_cpu, quiet
 from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart
@@ -235,10 +235,7 @@ def configured(kind: type[Config], task: Task, house: dict[str, Any], settings: 
 
 @contextmanager
 def handing_on(task: Task, settings: TrainingSettings, begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Raise `UsageError` for what TRL refuses of the fields handed on to it; much it reads after its configuration.
-
-    Without such fields, or after a step, it is a fault to be seen.
-    """
+    """Raise `UsageError` for what TRL refuses late of fields handed on; without these, or after a step, it is a bug."""
     try:
         yield
     except _REFUSALS as error:
@@ -324,9 +321,8 @@ def run(
         trainer.state = made
         watch.loss = next((line["loss"] for line in reversed(made.log_history) if "loss" in line), None)
     else:
-        large: Translation = {torch.OutOfMemoryError: lambda error: EnvironmentFailed(_LARGE)}
         handing = handing_on(task, settings, lambda: trainer.state.global_step > 0)
-        with stop.on_signals(), boundary(large), handing:
+        with stop.on_signals(), handing, boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(_LARGE)}):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     state = trainer.state
     finished = state.global_step >= state.max_steps
