@@ -192,7 +192,10 @@ def run_export_rows(options: "ExportRowsOptions", config: Config) -> None:
     prompts, counts, written = load_prompts(config.prompts), Counter[str](), dict[str, int]()
     for split in SPLITS:
         rows = (row for row in read_rows(options.data) if row.split == split)
-        written[split] = write_table(options.out / f"{split}.parquet", exported(rows, prompts, options.to, counts))
+        path = options.out / f"{split}.parquet"
+        written[split] = write_table(path, exported(rows, prompts, options.to, counts))
+        if not written[split]:
+            path.unlink(missing_ok=True)  # of an earlier export
     document = {"out": str(options.out), "rows": dict(counts), "splits": written}
     sys.stdout.write(canonical_json(document) + "\n")
 

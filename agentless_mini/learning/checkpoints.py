@@ -36,7 +36,7 @@ FREE = frozenset(
 FOLDERS = frozenset({"adapter", "scorer"})  # settings that name a folder of weights
 ADAPTER_FILE = "adapter_config.json"
 _WHOLE, _BLOCKS, _BLOCK = 2**26, 1024, 2**16
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*config.json")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*config.json", "tokenizer.*", "vocab.*", "merges.txt", "*.jinja")
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

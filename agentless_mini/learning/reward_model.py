@@ -70,7 +70,8 @@ def train_reward_model(task: Task, settings: RewardModelSettings) -> Outcome:
     found = examples(training.training_rows(task, seen), task.prompts, ChatTokens(tokenizer), settings, seen)
     columns = ("chosen_ids", "rejected_ids") if is_pairwise else ("input_ids", "label")
     data = training.dataset(task, seen, found, columns)
-    trainer = _trainer(task, settings, config, data, tokenizer)
+    with training.handing_on(task, settings):
+        trainer = _trainer(task, settings, config, data, tokenizer)
     return training.run(trainer, task, settings, seen, lambda model: _write_whole(model, task.out))
 
 

@@ -51,9 +51,9 @@ Measure = Callable[[Sequence[tuple[Row, Patch]]], list[float | None]]
 """Returns how good each patch is for its row, in [0, 1], None where it cannot tell."""
 
 Outcome = Patch | Rejected | None
-Key = tuple[str, str]
+Key = tuple[Row, str]
 Told = Mapping[Key, float | None]
-"""What was measured, by the row's id and the patch's normal form."""
+"""What was measured, by the row and the patch's normal form: rows of two sets may have one id."""
 
 Opening = Callable[[AsyncExitStack], Coroutine[Any, Any, Opened]]
 InImage = Callable[[Row, Sequence[Patch]], Coroutine[Any, Any, list[float | None]]]
@@ -132,7 +132,7 @@ class Rewarding:
             return self._shaped(answers)
         told = self._told((one.row, one.outcome) for one in answers) if self._kind is RewardKind.TESTS else None
         return [
-            told[one.row.id, one.outcome.normal]
+            told[one.row, one.outcome.normal]
             if told is not None and isinstance(one.outcome, Patch)
             else reward(one.outcome, _oracle(one.row), _tree(one.row), self._kind)
             for one in answers
@@ -142,8 +142,8 @@ class Rewarding:
         parents = [(answer.row, self._parent(answer.row)) for answer in answers]
         told = self._told([*((answer.row, answer.outcome) for answer in answers), *parents])
         for row, parent in parents:  # they come again; what could not be told may be the next time
-            if isinstance(parent, Patch) and (value := told[row.id, parent.normal]) is not None:
-                self._remembered[row.id, parent.normal] = value
+            if isinstance(parent, Patch) and (value := told[row, parent.normal]) is not None:
+                self._remembered[row, parent.normal] = value
         return [
             shaped(
                 _potential(answer.row, answer.outcome, told),
@@ -156,7 +156,7 @@ class Rewarding:
 
     def _told(self, asked: Iterable[tuple[Row, Outcome]]) -> Told:
         """Return what is measured of the distinct patches, and what is remembered."""
-        distinct = {(row.id, outcome.normal): (row, outcome) for row, outcome in asked if isinstance(outcome, Patch)}
+        distinct = {(row, outcome.normal): (row, outcome) for row, outcome in asked if isinstance(outcome, Patch)}
         new = {key: pair for key, pair in distinct.items() if key not in self._remembered}
         values = self._measure(list(new.values())) if new else []
         return {**self._remembered, **dict(zip(new, values, strict=True))}
@@ -177,7 +177,7 @@ def similarities(asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
 def _potential(row: Row, outcome: Outcome, told: Told) -> float | None:
     """Return how good an outcome is; what is no patch is good for nothing, and F is its penalty."""
     if isinstance(outcome, Patch):
-        return told[row.id, outcome.normal]
+        return told[row, outcome.normal]
     return 0.0 if outcome is not None and outcome.reason in COSTS else None
 
 
@@ -244,10 +244,10 @@ def running_checks(opening: Opening | None, imaging: Imaging | None = None) -> I
             return None  # infrastructure is not the answer's fault
 
     async def values(asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
-        by_row: dict[str, list[int]] = {}
+        by_row: dict[Row, list[int]] = {}
         for place, (row, _) in enumerate(asked):
             if in_image is not None and row.check.startswith("{"):
-                by_row.setdefault(row.id, []).append(place)
+                by_row.setdefault(row, []).append(place)
         told: dict[int, float | None] = {}
         for places in by_row.values():  # of a row all patches together, in one testbed
             found = await in_image(asked[places[0]][0], [asked[place][1] for place in places]) if in_image else []

@@ -56,14 +56,15 @@ def train_rl(task: Task, settings: RlSettings, checking: Measure | None = None) 
     model, peft = policies.load_policy(task.model, settings)
     measure = checking if settings.scorer is None else PatchScores(settings.scorer, task.prompts, settings.batch)
     rewarding = Rewarding(settings.reward, measure, settings.format_weight, settings.seed, settings.compared)
-    trainer = GRPOTrainer(
-        model,
-        reward_funcs=_reward_function(rewarding, task, settings, policies.ends_of(model, tokenizer)),
-        args=config,
-        train_dataset=data,
-        processing_class=tokenizer,
-        peft_config=peft,
-    )
+    with training.handing_on(task, settings):
+        trainer = GRPOTrainer(
+            model,
+            reward_funcs=_reward_function(rewarding, task, settings, policies.ends_of(model, tokenizer)),
+            args=config,
+            train_dataset=data,
+            processing_class=tokenizer,
+            peft_config=peft,
+        )
     return training.run(trainer, task, settings, seen)
 
 
@@ -137,7 +138,7 @@ def _reward_function(
         **more: Any,  # noqa: ANN401 - TRL's
     ) -> list[float | None]:
         answers = [
-            read_rollout(read_row(carried), said[0]["content"], ended=bool(ids) and ids[-1] in ends)
+            read_rollout(read_row(carried), said[0].get("content") or "", ended=bool(ids) and ids[-1] in ends)
             for carried, said, ids in zip(row, completions, completion_ids, strict=True)
         ]
         values = rewarding.values(answers)

@@ -30,14 +30,17 @@ def train_sft(task: Task, settings: SftSettings) -> Outcome:
     """
     if (before := training.prepare(task, settings)) is not None:
         return before
-    config = training.configured(SFTConfig, task, {**training.arguments(task, settings), "max_length": None}, settings)
+    longest = settings.max_tokens if settings.trl.get("packing") else None  # no example is longer
+    house = {**training.arguments(task, settings), "max_length": longest}
+    config = training.configured(SFTConfig, task, house, settings)
     seen = Seen()
     tokenizer = policies.load_tokenizer(task.model)
     rows = shown_rows(training.training_rows(task, seen), settings, seen)
     found = examples(rows, task.prompts, ChatTokens(tokenizer), settings.max_tokens, seen.rows)
     data = training.dataset(task, seen, found, ("input_ids", "labels"))
     model, peft = policies.load_policy(task.model, settings)
-    trainer = SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer, peft_config=peft)
+    with training.handing_on(task, settings):
+        trainer = SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer, peft_config=peft)
     return training.run(trainer, task, settings, seen)
 
 

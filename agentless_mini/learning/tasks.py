@@ -31,7 +31,8 @@ from agentless_mini.repository.patches import patch_reader
 
 MOST_TESTS = 300
 Task = Mapping[str, Any]
-_PATHS = re.compile(r"^(?:---|\+\+\+) [ab]/([^\t\n]+)", re.MULTILINE)
+_FILES = re.compile(r"^(?=diff --git )", re.MULTILINE)
+_PATHS = re.compile(r"^(?:(?:---|\+\+\+) [ab]/|(?:rename|copy) from |diff --git a/.* b/)([^\t\n]+)", re.MULTILINE)
 _SMITH = re.compile(r"(?:swesmith/)?([^/]+)__([^/]+)\.([0-9a-f]{7,40})")
 _REPO, _COMMIT = re.compile(r"[A-Za-z0-9][\w-]*/[\w.-]*[\w-]"), re.compile(r"[0-9a-f]{7,40}")
 _PYTEST = re.compile(r"([^\s:]+\.py)::\S.*")
@@ -73,7 +74,7 @@ def _row(task: Task, mirrors: Mirrors, images: str, most_bytes: int) -> Row:
         base, changes = str(task.get("commit_hash") or ""), _told(str(content))
     else:
         tree = _Clone(repo, base, mirrors)
-        changes = tree.changes(str(task.get("patch") or "")) or ()
+        changes = tree.changes(_code_of(str(task.get("patch") or ""))) or ()
         if smith:
             changes = tuple(FileChange(one.path, one.after, one.before, one.mode) for one in changes)
         tests = tree.changes(said, required=False) if (said := str(task.get("test_patch") or "")) else ()
@@ -110,10 +111,19 @@ def _check(task: Task, name: str, tests: Sequence[FileChange] | None, images: st
 def _names(said: object) -> list[str]:
     """Return names of tests: a list, or one written as JSON or as Python has it."""
     try:
-        found = ast.literal_eval(said) if isinstance(said, str) and said.strip() else said
+        found = ast.literal_eval(said) if isinstance(said, str) and said.strip() not in {"", "null"} else said
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise LeftOut(Step.UNREADABLE) from error
     return [str(one) for one in found] if isinstance(found, list | tuple) else []
+
+
+def _code_of(diff: str) -> str:
+    """Return what a patch says of code: other files, binary ones among them, are no part of a row."""
+    parts = _FILES.split(diff)
+    code = [part for part in parts if CODE_SUFFIX.search(part.partition("\n")[0].rstrip('\r"'))]
+    if len(parts) > 1 and not code:
+        raise LeftOut(Step.NO_CODE)
+    return "".join(code) if code else diff
 
 
 class _Clone:
@@ -155,7 +165,9 @@ def _told(content: str) -> tuple[FileChange, ...]:
     """Return the changes of a commit as R2E-Gym has parsed it; a side without text is no file."""
     try:
         diffs = [one for one in json.loads(content)["file_diffs"] if not one.get("is_binary_file")]
-        sides = [(one["header"]["file"]["path"], one["old_file_content"], one["new_file_content"]) for one in diffs]
+        sides = [
+            (str(one["header"]["file"]["path"]), one["old_file_content"], one["new_file_content"]) for one in diffs
+        ]
         return tuple(
             FileChange(path, as_bytes(old or None), as_bytes(new or None), REGULAR) for path, old, new in sides
         )

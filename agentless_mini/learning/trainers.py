@@ -66,8 +66,11 @@ def rubric_reward(completion: Any, answer: str) -> float:  # noqa: ANN401 - veri
 def _said(completion: Any) -> str:  # noqa: ANN401 - a chat, or a text
     if isinstance(completion, str):
         return completion
-    last = completion[-1]  # verifiers has objects of its own, too
-    return str((last["content"] if isinstance(last, Mapping) else last.content) or "")
+    last = completion[-1] if completion else {}  # verifiers has objects of its own, too
+    said = last.get("content") if isinstance(last, Mapping) else last.content
+    if not isinstance(said, list | tuple):
+        return str(said or "")
+    return "".join(str(part.get("text") or "") if isinstance(part, Mapping) else str(part) for part in said)
 
 
 def exported(rows: Iterable[Row], prompts: Prompts, trainer: str, counts: Counter[str]) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -51,6 +52,7 @@ OURS = {
     "vllm_max_model_length": "max_tokens",
 }  # fmt: skip
 
+_REFUSALS = (ValueError, TypeError, ArithmeticError, NotImplementedError, ImportError)
 _AT_ONCE = 256  # examples in memory while they are written
 _PATIENCE = timedelta(hours=6)  # for the others, while the first process turns rows into tokens
 _LARGE = "The memory does not suffice for a step: set a smaller batch, or fewer max_tokens."
@@ -226,12 +228,25 @@ def configured(kind: type[Config], task: Task, house: dict[str, Any], settings: 
             raise UsageError(f"{where} would be written down with the settings: give it as the variable HF_TOKEN.")
         if isinstance(value, str) and not any(_is_text(one) for one in (kinds[name], *get_args(kinds[name]))):
             raise UsageError(f"{where} must not be a text ({printable(value)!r}): see {known} of TRL.")
-    try:
+    with boundary(dict.fromkeys(_REFUSALS, lambda error: _refused(task, error))):
         made: Config = kind(**{**house, **settings.trl})
-    except (ValueError, TypeError, NotImplementedError) as error:
-        said = printable(" ".join(str(error).split()))
-        raise UsageError(f"TRL refuses its settings ({said}): correct [{section}.trl].") from error
     return made
+
+
+@contextmanager
+def handing_on(task: Task, settings: TrainingSettings, begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Raise `UsageError` for what TRL refuses late of fields handed on; without these, or after a step, it is a bug."""
+    try:
+        yield
+    except _REFUSALS as error:
+        if not settings.trl or begun():
+            raise
+        raise _refused(task, error) from error
+
+
+def _refused(task: Task, error: BaseException) -> UsageError:
+    said, section = printable(" ".join(str(error).split())), task.command.replace("-", "_")
+    return UsageError(f"TRL refuses its settings ({said}): correct [{section}.trl].")
 
 
 def _is_text(kind: object) -> bool:
@@ -306,7 +321,8 @@ def run(
         trainer.state = made
         watch.loss = next((line["loss"] for line in reversed(made.log_history) if "loss" in line), None)
     else:
-        with stop.on_signals(), boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(_LARGE)}):
+        handing = handing_on(task, settings, lambda: trainer.state.global_step > 0)
+        with stop.on_signals(), handing, boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(_LARGE)}):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     state = trainer.state
     finished = state.global_step >= state.max_steps

@@ -8,9 +8,9 @@ import enum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 
-from agentless_mini.domain import RewardKind
+from agentless_mini.domain import RewardKind, canonical_json
 from agentless_mini.settings.run import Flag, Section
 
 # What a setting may be: its docstring says what for, `amini help learn` what each means.
@@ -28,6 +28,7 @@ GgufWeights = enum.StrEnum("GgufWeights", "F32 F16 Q8_0")  # of matrices: vector
 Oracle = enum.StrEnum("Oracle", "CODE ALL")  # code without tests, documents and lock files, or all text but these last
 Relevant = enum.StrEnum("Relevant", "NONE LEXICAL MODEL")
 
+Handed = Annotated[dict[str, JsonValue], AfterValidator(lambda given: canonical_json(given) and given)]  # no NaN
 # `amini help learn` says which of these are published, and which are ours.
 _LONG: dict[str, Any] = {"tuning": "full", "max_tokens": 16_384, "answer_tokens": 8192, "group": 16, "clip_high": 0.2}
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -83,7 +84,7 @@ class TrainingSettings(Section):
     """auto or cpu."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of everything that is drawn."""
-    trl: dict[str, JsonValue] = Field(default_factory=dict)
+    trl: Handed = Field(default_factory=dict)
     """Fields of TRL's own configuration, handed on as they are: a table, or --trl KEY=VALUE."""
 
     @property

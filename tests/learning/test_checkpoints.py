@@ -51,6 +51,13 @@ def test_models_and_adapters_are_known_by_what_they_hold(tmp_path: Path, data: P
         assert by["one"] == by["same"] != by["other"]
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "vocab.json", "merges.txt"])
+def test_another_tokenizer_is_another_training(tmp_path: Path, name: str) -> None:
+    before = weights_digest([tmp_path])
+    (tmp_path / name).write_text("x")
+    assert weights_digest([tmp_path]) != before
+
+
 @pytest.mark.parametrize("changed", [0, 20_000_000, 69_999_000])
 def test_weights_that_change_within_a_large_file_are_others(tmp_path: Path, changed: int) -> None:
     file = tmp_path / "model.safetensors"

@@ -130,6 +130,12 @@ def test_checks_are_asked_once_for_equal_patches_and_may_not_tell() -> None:
     assert len(asked) == 2
 
 
+def test_rows_of_two_sets_may_have_one_id() -> None:
+    other = replace(ROW, check="another")
+    values = Rewarding(RewardKind.TESTS, lambda asked: [float(row == ROW) for row, _ in asked])
+    assert values.values([read(RIGHT), read(RIGHT, other)]) == [1.0, 0.0]
+
+
 def test_without_a_sandbox_a_patch_has_no_reward_by_tests() -> None:
     assert Rewarding(RewardKind.TESTS).values([read(RIGHT)]) == [None]
 

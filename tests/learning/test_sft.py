@@ -61,6 +61,25 @@ def trained(first: Path, tmp_path: Path) -> Path:
     return tmp_path / "rows.parquet"
 
 
+@pytest.mark.parametrize(
+    "handed",
+    [{"eval_strategy": "steps"}, {"loss_type": "banana"}, {"lr_scheduler_kwargs": {"x": 1}}, {"max_grad_norm": None}],
+)
+def test_what_trl_refuses_after_its_configuration_is_a_sentence(
+    model: Path, tmp_path: Path, handed: dict[str, object]
+) -> None:
+    data = tiny.write_data(tmp_path, tiny.rows(2))
+    with pytest.raises(UsageError, match=r"TRL refuses its settings .*: correct \[sft\.trl\]"):
+        train(model, data, SMALL.model_copy(update={"trl": handed}))
+
+
+@pytest.mark.filterwarnings("ignore:.*flash:UserWarning")
+def test_examples_can_be_packed(model: Path, tmp_path: Path) -> None:
+    data = tiny.write_data(tmp_path, tiny.rows(8))
+    done = train(model, data, SMALL.model_copy(update={"trl": {"packing": True}}))
+    assert (done["steps"], done["finished"]) == (1, True)
+
+
 def test_it_goes_on_as_it_is_told_now_and_no_further_and_can_be_asked(model: Path, trained: Path) -> None:
     out, told = trained.parent / "out", list[str]()
     written = (out / "examples.arrow").stat()

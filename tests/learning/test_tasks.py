@@ -128,10 +128,12 @@ def test_r2e_gym_has_its_contents_in_the_row(tmp_path: Path) -> None:
         ({"repo": "nobody/calc"}, "no-mirror"),
         ({"repo": None}, "no-mirror"),
         ({"base_commit": "e" * 40}, "commit-missing"),
-        ({"patch": "diff --git a/x b/x\n"}, "unreadable"),
+        ({"patch": "diff --git a/x.py b/x.py\n"}, "unreadable"),
+        ({"patch": "diff --git a/x b/x\n"}, "no-code"),
         ({"patch": None}, "unreadable"),
         ({"problem_statement": " "}, "no-issue"),
         ({"FAIL_TO_PASS": "[unclosed"}, "unreadable"),
+        ({"FAIL_TO_PASS": "null"}, "without a check"),
         ({"FAIL_TO_PASS": ["test_x (module.Case)"]}, "without a check"),
         ({"test_patch": "no patch"}, "without a check"),
         ({"test_patch": ""}, "with a check"),
@@ -157,6 +159,23 @@ def test_large_files_documents_and_new_files_alone_are_no_rows(task: dict[str, A
         assert read([{**task, "patch": patch}], tmp_path)[1] == {"no-code": 1}
     _, unparsed = made(tmp_path, {}, {"calc.py": "def double(x):\n"})
     assert read([{**task, "patch": unparsed}], tmp_path)[1] == {"unreadable": 1}
+
+
+@pytest.mark.parametrize(
+    ("more", "also"),
+    [
+        ("diff --git a/x.png b/x.png\nindex e69de29..1 100644\nBinary files a/x.png and b/x.png differ\n", []),
+        ("diff --git a/run.sh b/run.sh\nold mode 100644\nnew mode 100755\n", []),
+        ("diff --git a/run.sh b/new.sh\nsimilarity index 100%\nrename from run.sh\nrename to new.sh\n",
+         ["new.sh", "run.sh"]),
+        ("diff --git a/NEWS b/NEWS\n--- a/NEWS\n+++ b/NEWS\n@@ -1 +1 @@\n-no\n+such line\n", []),
+    ],
+)  # fmt: skip
+def test_the_code_of_a_patch_counts_whatever_else_it_changes(tmp_path: Path, more: str, also: list[str]) -> None:
+    base, patch = made(tmp_path, {"calc.py": WRONG, "run.sh": "true\n", "NEWS": "none\n"}, {"calc.py": RIGHT})
+    task = {"repo": "me/calc", "base_commit": base, "problem_statement": "p", "patch": patch + more}
+    (row,), _ = read([task], tmp_path)
+    assert [file.path for file in row.files] == ["calc.py", *also]
 
 
 def test_a_set_has_a_name_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:

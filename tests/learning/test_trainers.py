@@ -98,6 +98,26 @@ def test_a_rubric_calls_the_reward_by_the_names_of_its_parameters(
             assert rubric_reward(**{name: state[name] for name in names}) == value
 
 
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        (None, -1.0),
+        ("", -1.0),
+        ([], -1.0),
+        ([{"type": "image_url"}], -1.0),
+        ([{"type": "text", "text": "{}"}], 1.0),
+        (["{}"], 1.0),
+    ],
+)
+def test_a_message_may_have_parts_or_nothing_to_say(content: object, value: float) -> None:
+    (row,) = tiny.rows(1)
+    said = json.loads(json.dumps(content).replace("{}", json.dumps(row.answer())[1:-1]))
+    for completion in ([{"role": "assistant", "content": said}], [_Message(said)]):
+        assert rubric_reward(completion, row_text(row)) == value
+    for nothing in ([], None, [{"role": "assistant", "tool_calls": []}]):
+        assert trl_reward([nothing], [row_text(row)]) == [-1.0]
+
+
 class _Message:
     """A message as verifiers has it: an object."""
 
@@ -118,6 +138,9 @@ def test_a_row_that_changes_nothing_has_no_reward_and_is_not_written(tmp_path: P
     command = [sys.executable, "-m", "agentless_mini", "learn", "export-rows", rows, "--out", str(tmp_path / "out")]
     done = subprocess.run([*command, "--to", "trl"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["rows"] == {"exported": 1, "no answer": 1}
+    write_rows(tmp_path / "rows.parquet", tiny.rows(1, "test"))  # nothing of an earlier export stays
+    subprocess.run([*command, "--to", "trl"], check=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["test.parquet"]
     done = subprocess.run([*command, "--to", "slime"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "There is no trainer 'slime'" in done.stderr

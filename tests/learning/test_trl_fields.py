@@ -109,6 +109,8 @@ def test_a_preset_is_what_other_settings_go_before() -> None:
     for wrong in ("swe", ["swe-rl"]):
         with pytest.raises(UsageError, match=r"rl\.preset in the options must be 'swe-rl' or 'satori'"):
             load_config(None, {"rl.preset": wrong})
+    with pytest.raises(UsageError, match=r"rl\.trl in the options"):
+        load_config(None, TrainingOptions(Path("rows"), "m", Path("out"), trl=["delta=NaN"]).over("rl", {}))
     with pytest.raises(UsageError, match="rl in the options must be a table"):
         load_config(None, {"rl": 3})
 
