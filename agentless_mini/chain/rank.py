@@ -277,7 +277,7 @@ def _facts(best: Standing, count: Totals, company: str = "") -> str:
 def _backed(best: Standing, among: Sequence[Standing], valid: int, method: Method) -> str:
     """Say how many samples agree on the best patch, and on others that no test tells from it."""
     if valid == 1:
-        return f"it is the only valid sample{_unsound(best)}"
+        return f"it is the only valid answer{_unsound(best)}"
     alike = [one for one in among if one.passed == best.passed]
     tied = [one for one in alike if one.rank[:2] == best.rank[:2]]
     told = agreement(best.votes, valid)

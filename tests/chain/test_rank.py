@@ -300,7 +300,7 @@ def test_a_refused_patch_is_taken_only_where_nothing_else_is_there() -> None:
     diff, reason = chosen("a", "g", {"a": ""})
     assert (diff, reason) == (
         "a0",
-        "refused by the tests' boxes (its folder is a symlink); it is the only valid sample",
+        "refused by the tests' boxes (its folder is a symlink); it is the only valid answer",
     )
 
 
