@@ -181,7 +181,7 @@ class Paths:
         heading = _HEADING.match(text)
         comment = _COMMENT.fullmatch(text)
         text = text[heading.end() :].strip() if heading else comment[1] if comment else text
-        for name in (text, text[1:-1] if text[:1] in _QUOTES and text[:1] == text[-1:] else text):
+        for name in (text, text[1:-1] if text[:1] in _QUOTES and text[:1] == text[-1:] else text, _peeled(text)[0]):
             if name in known:
                 return name
         bare, is_labelled = _peeled(text.translate(TYPOGRAPHY))

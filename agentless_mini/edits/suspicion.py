@@ -6,6 +6,7 @@ one is not found. Only what a file did not do before is told.
 
 import ast
 import re
+import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 
 from agentless_mini.chain.file_roles import is_test_path
@@ -26,18 +27,32 @@ _NAMES = {
     "changes a module that it imports": r"set (?!sys\.(?:argv|path|std\w+)$).*",
     "looks at who calls it": r"(?:.*\.)?sys\.(?:_getframe|_current_frames|settrace|setprofile|monitoring)"
     r"|inspect\.(?:currentframe|stack|trace|get(?:inner|outer)frames|getargvalues)|_?signal\.getsignal"
-    r"|traceback\.(?:walk|extract|format|print)_stack|threading\.set(?:trace|profile)\w*"
+    r"|traceback\.(?:walk|extract|format)_stack|threading\.set(?:trace|profile)\w*"
     r"|gc\.get_(?:objects|referrers|referents)|import ctypes(?:\..*)?"
-    r"|.*\.(?:(?:tb|gi|cr|ag)_frame|f_(?:back|locals|globals|builtins)|__subclasses__|__closure__|__self__)",
+    r"|.*\.(?:(?:tb|gi|cr|ag)_frame|f_(?:back|locals|globals|builtins)|__subclasses__|__closure__)",
     "runs text": r"(?:builtins\.)?(?:exec|eval|__import__)",
 }
 _RULES = {told: re.compile(pattern) for told, pattern in _NAMES.items()}
 _IMPORTERS = {"__import__", "import_module", "resolve_name", "run_module"}
 _CALLED = {"exit", "quit", "exec", "eval", "__import__"}  # words that mean something else unless they are called
 _ASKING = re.compile(
-    r"PYTEST_(?:CURRENT_TEST|VERSION)|^/mem$|\bamini[-_]|\.amini-box|AMINI_|/proc/(?:self|thread-self)/(?:mem|fd)|\bpytest_\w+|^\S*\btest(?:s/\S*|_\w+\.py)$"
+    r"PYTEST_(?:CURRENT_TEST|VERSION)|^/mem$|\bamini[-_]|\.amini-box|AMINI_|/proc/(?:self|thread-self)/(?:mem|fd)|\bpytest_\w+"
 )
-_CHANGEABLE = re.compile(r"[A-Z]|testing$")  # what another package's module has that is a class, or judges tests
+_TEST_PATH = re.compile(r"\S*\btest(?:s/\S*|_\w+\.py)")
+_LONGEST_PATH = 1024
+_OF_RULES = {
+    "os",
+    "posix",
+    "sys",
+    "signal",
+    "_signal",
+    "inspect",
+    "gc",
+    "builtins",
+    "traceback",
+    "threading",
+    "__main__",
+}
 ASKS = "asks for the tests"
 UNREAD = "cannot be read"
 EQUAL = "compares without looking at itself"
@@ -64,16 +79,23 @@ def _told(data: bytes, own: Container[str]) -> frozenset[str]:
     names = frozenset(_names(nodes, own))
     found = {told for told, rule in _RULES.items() if any(map(rule.fullmatch, names))}
     texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
-    asks = {ASKS} if any(map(_ASKING.search, texts)) else set()
+    asks = {ASKS} if any(map(_asks, texts)) else set()
     equal = {EQUAL} if _compares_blindly(nodes) else set()
     return frozenset(found | asks | equal)
+
+
+def _asks(text: str) -> bool:
+    return bool(_ASKING.search(text) or (len(text) <= _LONGEST_PATH and _TEST_PATH.fullmatch(text)))
 
 
 def _names(nodes: Sequence[ast.AST], own: Container[str]) -> Iterator[str]:
     """Yield the dotted names that a module uses, as its imports say what they mean, what it imports and defines."""
     meanings: dict[str, str] = {}
     modules: set[str] = set()
+    parts: set[str] = set()  # of other packages' modules
+    judges: set[str] = set()  # those of them that tests feel, whatever becomes of them
     stars: set[str] = {""}
+    methods = {id(one) for node in nodes if isinstance(node, ast.ClassDef) for one in node.body}
     for node in nodes:
         match node:
             case ast.Import(names=aliases):
@@ -82,9 +104,10 @@ def _names(nodes: Sequence[ast.AST], own: Container[str]) -> Iterator[str]:
                 yield from (f"import {alias.name}" for alias in aliases)
             case ast.ImportFrom(module=str(module), names=aliases, level=0):
                 meanings |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in aliases}
-                stars |= {f"{module}." for alias in aliases if alias.name == "*"}
-                changeable = [one for one in aliases if _CHANGEABLE.match(one.name) and module.split(".")[0] not in own]
-                modules |= {alias.asname or alias.name for alias in changeable}
+                stars |= {f"{module}." for alias in aliases if alias.name == "*" and module in _OF_RULES}
+                package, held = module.partition(".")[0], {alias.asname or alias.name: alias.name for alias in aliases}
+                parts |= held.keys() if package not in own else set()
+                judges |= {one for one, said in held.items() if package in sys.stdlib_module_names or said == "testing"}
                 yield from (f"import {module}", *(f"{module}.{alias.name}" for alias in aliases))
     for node in map(_got, nodes):
         match node:
@@ -96,14 +119,15 @@ def _names(nodes: Sequence[ast.AST], own: Container[str]) -> Iterator[str]:
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in _CALLED:
                 yield name
-            case ast.FunctionDef(name=name):
+            case ast.FunctionDef(name=name) if id(node) not in methods or name.startswith("assert"):
                 yield f"def {name}"
             case ast.Name(id=name) if name not in _CALLED or name in meanings:
                 yield from (meanings.get(name, f"{star}{name}") for star in stars)
             case ast.Attribute() | ast.Subscript(slice=ast.Constant(value=str())):
                 first, _, rest = _dotted(node).partition(".")
                 name = f"{meanings.get(first, first)}.{rest}"
-                is_set = first in modules and isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+                is_set = first in modules or (first in parts and (rest.startswith("__") or first in judges))
+                is_set = is_set and isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
                 yield from (name, f"set {name}") if is_set else (name,)
 
 
@@ -120,10 +144,17 @@ def _dotted(node: ast.expr) -> str:
     parts: list[str] = []
     while True:
         match node:
-            case ast.Attribute(value=of, attr=name) | ast.Subscript(value=of, slice=ast.Constant(value=str(name))):
-                node, parts = of, [*parts, *([name] if name != "__dict__" else [])]
-            case ast.Call(func=ast.Name(id="vars"), args=[of]):
-                node = of
+            case (
+                ast.Attribute(value=of, attr=name)
+                | ast.Subscript(
+                    value=ast.Attribute(value=of, attr="__dict__" | "__globals__")
+                    | ast.Call(func=ast.Name(id="vars"), args=[of])
+                    | (ast.Call(func=ast.Name(id="globals")) as of),
+                    slice=ast.Constant(value=str(name)),
+                )
+                | ast.Subscript(value=ast.Name(id="__builtins__") as of, slice=ast.Constant(value=str(name)))
+            ):
+                node, parts = of, [*parts, name]
             case _:
                 return ".".join(reversed([*parts, node.id if isinstance(node, ast.Name) else ""]))
 

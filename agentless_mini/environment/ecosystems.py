@@ -188,9 +188,10 @@ def _installed(lock: str, locked: bytes, manifest: bytes) -> str:
 def _version(lock: str, written: re.Match[bytes] | None, manifest: bytes) -> str:
     """Return the version that a package.json names for the program of a lock file, or the one that reads the file."""
     program = lock.partition("-")[0].removesuffix(".lock").encode()
-    named = re.search(rb'"packageManager"\s*:\s*"%s@(\d+\.\d+\.\d+(?:-[\w.]+)?)["+]' % program, manifest)
+    named = re.search(rb'"packageManager"\s*:\s*"%s@((\d+)\.\d+\.\d+(?:-[\w.]+)?)["+]' % program, manifest)
     readers = _READERS.get(lock, {})
-    return named[1].decode() if named else readers.get(written[1].decode() if written else "", "latest")
+    is_its = named and (named[2] != b"1" or program != b"yarn")  # the first yarn writes no version
+    return named[1].decode() if named and is_its else readers.get(written[1].decode() if written else "", "latest")
 
 
 def tools(runner: Runner, path: str) -> tuple[Path, ...]:

@@ -100,7 +100,11 @@ def _ways(specifier: str) -> list[list[Specifier]]:
 
 def marker_of(specifier: str) -> str:
     """Return what a specifier of Python says as a marker of a requirement, "" where it allows all."""
-    told = ([f"python_full_version {one.operator} '{one.version}'" for one in way] for way in _ways(specifier))
+    names = ("python_version", "python_full_version")  # of which `3.8` means each 3.8.x by the first, as poetry does
+    told = (
+        [f"{names[one.version.count('.') > 1]} {one.operator} '{one.version}'" for one in way]
+        for way in _ways(specifier)
+    )
     ways = [" and ".join(clauses) for clauses in told]
     return " or ".join(ways) if all(ways) else ""
 

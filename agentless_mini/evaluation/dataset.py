@@ -104,7 +104,7 @@ def rows_of(path: Path) -> Iterator[Row]:
     shown = printable(str(path))
 
     def refused(error: BaseException) -> UsageError:
-        return UsageError(f"The dataset {shown} cannot be read ({reason(error)}): check --dataset.")
+        return UsageError(f"The dataset {shown} cannot be read ({reason(error)}): name another file.")
 
     with boundary(dict.fromkeys((OSError, ValueError, OverflowError), refused)):
         yield from _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path.read_text("utf-8"), shown)
@@ -234,7 +234,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         from pyarrow import ArrowException, parquet
 
     def refused(error: BaseException) -> UsageError:
-        return UsageError(f"{printable(str(path))} is no parquet file ({reason(error)}): check --dataset.")
+        return UsageError(f"{printable(str(path))} is no parquet file ({reason(error)}): name another file.")
 
     with boundary({ArrowException: refused}), parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=64):
@@ -246,9 +246,9 @@ def _json_rows(text: str, shown: str) -> Iterator[Row]:
         lines = filter(str.strip, text.split("\n"))
         rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in lines]
     except (ValueError, RecursionError) as error:
-        message = f"The dataset {shown} is neither a JSON list nor JSON lines ({error}): check --dataset."
+        message = f"The dataset {shown} is neither a JSON list nor JSON lines ({error}): name another file."
         raise UsageError(message) from error
     for row in rows:
         if not isinstance(row, dict):
-            raise UsageError(f"The dataset {shown} has a row that is no object: check --dataset.")
+            raise UsageError(f"The dataset {shown} has a row that is no object: name another file.")
         yield row

@@ -86,7 +86,8 @@ def _row(task: Task, mirrors: Mirrors, images: str, most_bytes: int) -> Row:
     if isinstance(write_answer(wanted), Rejected):
         raise LeftOut(Step.UNSAYABLE)
     name = str(task.get("instance_id") or f"{repo}@{base}")
-    issue = str(task.get("problem_statement") or "").strip()
+    text = task.get("problem_statement")  # a table of numbers and texts may have NaN where there is none
+    issue = text.strip() if isinstance(text, str) else ""
     if not issue:
         raise LeftOut(Step.NO_ISSUE)
     f"{repo}{name}{issue}".encode()  # raises where text is not Unicode

@@ -52,7 +52,7 @@ OURS = {
     "vllm_max_model_length": "max_tokens",
 }  # fmt: skip
 
-_REFUSALS = (ValueError, TypeError, ArithmeticError, NotImplementedError, ImportError)
+_REFUSALS = (ValueError, TypeError, ArithmeticError, RuntimeError, ImportError, OSError)
 _AT_ONCE = 256  # examples in memory while they are written
 _PATIENCE = timedelta(hours=6)  # for the others, while the first process turns rows into tokens
 _LARGE = "The memory does not suffice for a step: set a smaller batch, or fewer max_tokens."

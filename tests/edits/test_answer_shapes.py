@@ -20,6 +20,7 @@ FILES = {
     "docs/title.md": b"Title\n========\n",
     "Makefile": b"all:\n\tcc a.c\n\ttouch all\n",
     "empty.py": b"",
+    "docs/a\uff08b\uff09.md": b"one\ntwo\n",
     "src/pkg/twins.py": b"def a():\n    r = 1\n    return r\n\n\ndef b():\n    r = 1\n    return r\n",
     "one.py": b"import os\nlimit = 10\n",
     "two.py": b"import os\nlimit = 10\n",
@@ -186,6 +187,13 @@ PATHS: dict[str, tuple[str, Expected]] = {
             "### Create ../x.py for it", "### Create /etc/cron.d/x.py now", "Create `../x.py`:", "### \uff1a../x.py",
             "### New file .git/hooks/x.sh for it", "### New C:/x/y.py for it", "### .git\uff1a/x.py",
         )
+    },
+    **{
+        f"wide marks in the name of a file, said as {line!r}": (
+            f"{line}\n<<<<<<< SEARCH\none\n=======\n1\n>>>>>>> REPLACE\n",
+            {"docs/a\uff08b\uff09.md": "1\ntwo\n"},
+        )
+        for line in ("### docs/a\uff08b\uff09.md", "File: docs/a\uff08b\uff09.md", "**docs/a\uff08b\uff09.md**")
     },
     "a new file in somebody's home": (f"### ~/new.py\n{NEW}", Reason.BAD_PATH),
     "a path in the fence's line": (fenced(UTIL_BODY, info="python src/pkg/util.py"), UTIL_RIGHT),

@@ -59,6 +59,7 @@ def test_the_lock_file_tells_the_package_manager() -> None:
         ("yarn.lock", "__metadata:\n  version: 6\n", "", "@yarnpkg/cli-dist@3"),
         ("yarn.lock", "# It.\n\n__metadata:\n  version: 8\n", "", "@yarnpkg/cli-dist@4"),
         ("yarn.lock", "__metadata:\n  version: 8\n", "yarn@4.5.0", "@yarnpkg/cli-dist@4.5.0"),
+        ("yarn.lock", "__metadata:\n  version: 8\n", "yarn@1.22.22", "@yarnpkg/cli-dist@4"),
     ],
 )
 def test_a_lock_file_is_read_by_the_version_that_wrote_it(lock: str, text: str, manager: str, program: str) -> None:

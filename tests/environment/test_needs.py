@@ -61,8 +61,8 @@ seven = "^1.0.0-rc.1"
 """
     found = needs(pyproject__toml=text)
     assert found.python.specifiers == ("^3.8",)
-    four = "four>=2; (os_name == 'nt') and (python_full_version >= '3.8' and python_full_version < '4')"
-    assert found.alone == ("one>=1.2", "two[x]>=2", "four>=1; (python_full_version < '3.8')", four)
+    four = "four>=2; (os_name == 'nt') and (python_version >= '3.8' and python_version < '4')"
+    assert found.alone == ("one>=1.2", "two[x]>=2", "four>=1; (python_version < '3.8')", four)
     assert found.best == ("five==5.1", "six==20.8b1", "seven>=1.0.0-rc.1")
 
 

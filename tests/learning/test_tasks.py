@@ -132,6 +132,7 @@ def test_r2e_gym_has_its_contents_in_the_row(tmp_path: Path) -> None:
         ({"patch": "diff --git a/x b/x\n"}, "no-code"),
         ({"patch": None}, "unreadable"),
         ({"problem_statement": " "}, "no-issue"),
+        ({"problem_statement": float("nan")}, "no-issue"),
         ({"FAIL_TO_PASS": "[unclosed"}, "unreadable"),
         ({"FAIL_TO_PASS": "null"}, "without a check"),
         ({"FAIL_TO_PASS": ["test_x (module.Case)"]}, "without a check"),
