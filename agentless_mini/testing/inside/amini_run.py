@@ -61,7 +61,7 @@ class Ledger:
         self.folder = box.resolve().parent
         files = {wanted.partition("::")[0] for wanted in plan["wanted"]}
         self.held = {file: read_with(self.folder, file) for file in files}
-        self.compared = False
+        self.met = set()  # type: set[str]
         self.roots = [str(self.folder), os.path.abspath(str(box / ".."))]  # noqa: PTH100 - no link is followed
         self.file = os.open(str(self.folder / plan["record"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
@@ -78,20 +78,18 @@ class Ledger:
         if kind == "start":
             self.seen.add(name)
             self.limit = float(event["limit"])
-            self.compare()
+            self.meet(name.partition("::")[0])
         elif kind == "read":
             self.seen.discard(name)
         elif kind == "end":
             file = name.partition("::")[0]
             self.spent[file] = self.spent.get(file, 0.0) + float(event["seconds"])
 
-    def compare(self) -> None:
-        """A process begins its first test, and has read all files by then: note which something has changed before."""
-        if not self.compared:
-            self.compared = True
-            for file in sorted(self.held):
-                if self.held[file] != read_with(self.folder, file):
-                    self.take({"event": "changed", "id": file})
+    def meet(self, file: str) -> None:
+        """A process begins to read a file, or the first test of one: note if something has changed it."""
+        if file not in self.met and self.held.get(file, "") not in ("", read_with(self.folder, file)):
+            self.take({"event": "changed", "id": file})
+        self.met.add(file)
 
     @property
     def full(self) -> bool:
@@ -232,7 +230,7 @@ def repeat(ledger: Ledger, line: Reports) -> None:
 def run(ledger: Ledger, line: Reports, way: int) -> "tuple[int, bool]":
     """Run the runner once; return its status, and whether it was ended because nothing more came of it."""
     line.expect()
-    ledger.compared = False
+    ledger.met.clear()
     folder = Path(made(str(Path(sys.argv[-1]).resolve().parent)))
     for name, data in FILES.items():
         (folder / Path(name).name).write_bytes(data)
