@@ -39,46 +39,11 @@ _ASKING = re.compile(
 )
 _TEST_PATH = re.compile(r"\S*\btest(?:s/\S*|_\w+\.py)")
 _LONGEST_PATH = 1024
-_STANDARD = frozenset(  # modules that rules name, and those whose classes tests and what runs them use
-    [
-        "__main__",
-        "_signal",
-        "abc",
-        "ast",
-        "builtins",
-        "codecs",
-        "collections",
-        "contextlib",
-        "datetime",
-        "decimal",
-        "enum",
-        "fractions",
-        "functools",
-        "gc",
-        "importlib",
-        "inspect",
-        "io",
-        "json",
-        "linecache",
-        "logging",
-        "operator",
-        "os",
-        "pathlib",
-        "posix",
-        "re",
-        "signal",
-        "string",
-        "subprocess",
-        "sys",
-        "threading",
-        "time",
-        "tokenize",
-        "traceback",
-        "types",
-        "typing",
-        "warnings",
-        "zipimport",
-    ]
+# Modules that rules name, and those whose classes tests and what runs them use.
+_STANDARD = re.compile(
+    "__main__|_signal|abc|ast|builtins|codecs|collections|contextlib|datetime|decimal|enum|fractions|functools|gc"
+    "|importlib|inspect|io|json|linecache|logging|operator|os|pathlib|posix|re|signal|string|subprocess|sys|threading"
+    "|time|tokenize|traceback|types|typing|warnings|zipimport"
 )
 ASKS = "asks for the tests"
 UNREAD = "cannot be read"
@@ -131,10 +96,10 @@ def _names(nodes: Sequence[ast.AST], own: Container[str]) -> Iterator[str]:
                 yield from (f"import {alias.name}" for alias in aliases)
             case ast.ImportFrom(module=str(module), names=aliases, level=0):
                 meanings |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in aliases}
-                stars |= {f"{module}." for alias in aliases if alias.name == "*" and module in _STANDARD}
+                stars |= {f"{module}." for alias in aliases if alias.name == "*" and _STANDARD.fullmatch(module)}
                 package, held = module.partition(".")[0], {alias.asname or alias.name: alias.name for alias in aliases}
                 parts |= held.keys() if package not in own else set()
-                judges |= {one for one, said in held.items() if package in _STANDARD or said == "testing"}
+                judges |= {one for one, said in held.items() if _STANDARD.fullmatch(package) or said == "testing"}
                 yield from (f"import {module}", *(f"{module}.{alias.name}" for alias in aliases))
     for node in map(_got, nodes):
         match node:
