@@ -227,7 +227,7 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 44_100, "files": 201, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "lines": 44_050, "files": 201, "packages_at_the_top": 14, "modules_at_the_top": 5,
     "class_names_of_two_meanings": 8, "most_parameters": 8, "modules_imported_by_settings": 11,
 }  # fmt: skip
 
