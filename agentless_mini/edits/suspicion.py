@@ -38,7 +38,7 @@ _ASKING = re.compile(
     r"PYTEST_(?:CURRENT_TEST|VERSION)|^/mem$|\bamini[-_]|\.amini-box|AMINI_|/proc/(?:self|thread-self)/(?:mem|fd)|\bpytest_\w+"
 )
 _TEST_PATH = re.compile(r"\S*\btest(?:s/\S*|_\w+\.py)")
-_LONGEST_PATH = 1024
+_LONGEST_PATH, _MOST_PARTS = 1024, 64
 # Modules that rules name, and those whose classes tests and what runs them use.
 _STANDARD = re.compile(
     "__main__|_signal|abc|ast|builtins|codecs|collections|contextlib|datetime|decimal|enum|fractions|functools|gc"
@@ -66,9 +66,9 @@ def _told(data: bytes, own: Container[str]) -> frozenset[str]:
     """Return what is told of a file of a package that is one of its `own`."""
     try:
         nodes = list(ast.walk(parse_python(data)))
+        names = frozenset(_names(nodes, own))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset({UNREAD})
-    names = frozenset(_names(nodes, own))
     found = {told for told, rule in _RULES.items() if any(map(rule.fullmatch, names))}
     texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
     asks = {ASKS} if any(map(_asks, texts)) else set()
@@ -132,9 +132,12 @@ def _got(node: ast.AST) -> ast.AST:
 
 
 def _dotted(node: ast.expr) -> str:
-    """Return the dotted name of an expression, that of a module's dictionary like that of the module."""
+    """Return the dotted name of an expression, that of a module's dictionary like that of the module.
+
+    Raises `ValueError` where it has more parts than any that people write.
+    """
     parts: list[str] = []
-    while True:
+    while len(parts) < _MOST_PARTS:
         match node:
             case (
                 ast.Attribute(value=of, attr=name)
@@ -149,6 +152,7 @@ def _dotted(node: ast.expr) -> str:
                 node, parts = of, [*parts, name]
             case _:
                 return ".".join(reversed([*parts, node.id if isinstance(node, ast.Name) else ""]))
+    raise ValueError("a name of too many parts")
 
 
 def _compares_blindly(nodes: Sequence[ast.AST]) -> bool:

@@ -157,6 +157,7 @@ def test_what_cannot_be_read_is_suspicious_where_it_could_be_before() -> None:
     code = "import os\nos._exit(\n"
     assert told(code) == told(code, None) == [UNREAD]
     assert told(f"{code}# more\n", code) == []
+    assert told(f"import os\nos{'.path' * 1000}.os._exit(0)\n" * 50) == [UNREAD]
 
 
 def test_a_patch_that_changes_a_module_is_looked_into() -> None:
